@@ -1,0 +1,93 @@
+"""trioqueue: runs the commands of each entity one after another, on Trio and Redis."""
+
+from trioqueue._errors import (
+    AccessDenied,
+    BadDeclaration,
+    BadEntityId,
+    BadUrl,
+    CallCancelled,
+    CallFailed,
+    Closed,
+    DeadlineExceeded,
+    DecodeError,
+    DuplicateRegistration,
+    EncodeError,
+    Incompatible,
+    NewerVersion,
+    NotRegistered,
+    OutcomeUnknown,
+    PayloadTooLarge,
+    ReentrantCall,
+    Rejected,
+    SendInsideTurn,
+    StateTooLarge,
+    StoreFull,
+    StoreUnavailable,
+    TrioqueueError,
+    UnknownCommand,
+)
+from trioqueue._names import Entity
+from trioqueue._open import open_atomic_queues
+from trioqueue._queues import AtomicQueues, Statistics
+from trioqueue.messages.codec import Codec
+from trioqueue.messages.command import Command, Query, command, entity_id, query
+from trioqueue.messages.policy import Drain, EntityPolicy, Lease, Limits, Retry
+from trioqueue.messages.registry import Registry
+from trioqueue.messages.rejection import Rejection
+from trioqueue.messages.state import state
+from trioqueue.runtime.context import Context, Receipt
+from trioqueue.runtime.turns import HandlerTimeout, PodsDied
+
+__all__ = [
+    "AccessDenied",
+    "AtomicQueues",
+    "BadDeclaration",
+    "BadEntityId",
+    "BadUrl",
+    "CallCancelled",
+    "CallFailed",
+    "Closed",
+    "Codec",
+    "Command",
+    "Context",
+    "DeadlineExceeded",
+    "DecodeError",
+    "Drain",
+    "DuplicateRegistration",
+    "EncodeError",
+    "Entity",
+    "EntityPolicy",
+    "HandlerTimeout",
+    "Incompatible",
+    "Lease",
+    "Limits",
+    "NewerVersion",
+    "NotRegistered",
+    "OutcomeUnknown",
+    "PayloadTooLarge",
+    "PodsDied",
+    "Query",
+    "Receipt",
+    "ReentrantCall",
+    "Registry",
+    "Rejected",
+    "Rejection",
+    "Retry",
+    "SendInsideTurn",
+    "StateTooLarge",
+    "Statistics",
+    "StoreFull",
+    "StoreUnavailable",
+    "TrioqueueError",
+    "UnknownCommand",
+    "command",
+    "entity_id",
+    "open_atomic_queues",
+    "query",
+    "state",
+]
+
+for _name in __all__:
+    # Users see the public names only: in tracebacks, reprs and the docs.
+    globals()[_name].__module__ = __name__
+del _name

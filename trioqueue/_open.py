@@ -1,0 +1,179 @@
+"""Opening: what is wired to what, and how it ends."""
+
+import logging
+import os
+import re
+import socket
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import trio
+
+from trioqueue._errors import BadUrl, Closed, NotRegistered
+from trioqueue._names import Entity, legal_pod_name, legal_prefix
+from trioqueue._queues import AtomicQueues
+from trioqueue.messages.codec import Codec
+from trioqueue.messages.policy import Drain, EntityPolicy, Lease, Limits
+from trioqueue.messages.registry import Registry
+from trioqueue.runtime.context import Slots
+from trioqueue.runtime.service import build_services
+from trioqueue.runtime.supervisor import Supervisor
+from trioqueue.runtime.turns import Turns
+from trioqueue.stores.contract import Answered, CancelAsked, Hint, PodInfo, Store, Wake
+from trioqueue.stores.memory.server import MemoryServer
+from trioqueue.stores.memory.store import open_memory_store
+from trioqueue.stores.redis.store import open_redis_store
+from trioqueue.stores.service_nursery import open_service_nursery
+
+logger = logging.getLogger("trioqueue")
+
+END_PATIENCE = 5.0
+"""Seconds beyond the drain's own that the end of a block may take: for the store to hear of it."""
+
+
+@asynccontextmanager
+async def open_atomic_queues(
+    url: str | MemoryServer | None = None,
+    *,
+    registry: Registry | None = None,
+    serves: Collection[str] | None = None,
+    provide: Mapping[type[Any], Any] | None = None,
+    prefix: str = "tq",
+    name: str | None = None,
+    entities: Mapping[str, EntityPolicy] | None = None,
+    lease: Lease | None = None,
+    limits: Limits | None = None,
+    drain: Drain | None = None,
+    allow_eviction: bool = False,
+) -> AsyncGenerator[AtomicQueues, None]:
+    """Opens the queues, and with a registry makes this process a pod that serves their entities.
+
+    Leaving the block drains: nothing new is begun, running handlers get `drain.soft` seconds, are then cancelled, and every
+    entity is handed to another pod before its lease ends; no attempt is spent.  Left by an error or cancelled,
+    handlers are cancelled at once.
+
+    Args:
+        url: `redis://`, `rediss://`, `unix://`, as redis-py reads them, or `memory://` for a store in this process that ends with
+            the block.  None: `$TRIOQUEUE_URL`, else `memory://`.
+        registry: The handlers; None: this process only sends.
+        serves: The entity types to serve; None: all that have a handler.
+        provide: What handlers ask for by annotation: an object for each type.
+        prefix: Of all keys: deployments with different prefixes share a server without seeing each other.
+        name: Of this pod, for people; None: host name and process id.
+        entities: The policy of an entity type, where it is not the default.
+        lease: How the pod's right to run handlers is kept.
+        limits: How much a pod does at once.
+        drain: How long the end may take.
+        allow_eviction: Accepts a Redis that loses keys when it is full, and with them accepted commands.
+
+    Raises:
+        BadUrl, StoreUnavailable, AccessDenied, Incompatible: At once, before anything was written.
+        BadDeclaration: A handler asks for something that nobody provides.
+        NotRegistered: `serves` names a type without a handler.
+    """
+    lease, limits, drain = lease or Lease(), limits or Limits(), drain or Drain()
+    policies = dict(entities or {})
+    codec = Codec()
+    services = {}
+    if registry is not None:
+        registry.freeze()
+        types = frozenset(serves) if serves is not None else registry.types()
+        for missing in sorted(types - registry.types()):
+            raise NotRegistered(f"The entity type {missing!r}", "register a handler for it, or leave it out of `serves`")
+        services = build_services(registry, types, policies, provide or {})
+    pod_name = legal_pod_name(name if name is not None else _pod_name())
+    async with _open_store(url, legal_prefix(prefix), limits, allow_eviction=allow_eviction) as store:
+        queues = AtomicQueues(store, codec, registry, policies)
+        supervisor: Supervisor | None = None
+        if services:
+            slots = Slots(limits.running)
+
+            def make_turns(entity: Entity) -> Turns:
+                return Turns(entity, services[entity.type], codec, queues, slots, store.client, queues._counts)
+
+            supervisor = Supervisor(
+                store,
+                PodInfo(pod_name, frozenset(services), limits.owned, lease),
+                drain,
+                make_turns,
+                queues._counts,
+                queues._receiver.deliver,
+            )
+        _listen(store, queues, supervisor)
+        if supervisor is not None:
+            await supervisor.join()
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(queues._receiver.run, name="receiver")
+            if supervisor is not None:
+                nursery.start_soon(supervisor.run, name="supervisor")
+            queues._supervisor, queues._services = supervisor, nursery
+            soft = False
+            try:
+                yield queues
+                soft = True
+            finally:
+                # Without the shield a cancelled pod would leave its entities to be reaped, a lease later.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _patience(drain, soft=soft)):
+                    if supervisor is not None:
+                        await supervisor.end(soft=soft)
+                queues._services = None
+                queues._receiver.close(Closed())
+
+
+def _patience(drain: Drain, *, soft: bool) -> float:
+    return (drain.soft if soft else 0.0) + drain.hard + END_PATIENCE
+
+
+def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None) -> None:
+    """Leads hints to where they are waited for."""
+
+    def hinted(hint: Hint) -> None:
+        if isinstance(hint, Answered):
+            queues._receiver.deliver(hint.command_id, hint.outcome)
+            return
+        incarnation = supervisor.incarnation if supervisor else None
+        if incarnation is None:
+            return
+        match hint:
+            case Wake(entity):
+                incarnation.wake(entity)
+            case CancelAsked(entity, command_id):
+                incarnation.cancel_command(entity, command_id)
+
+    def connected() -> None:
+        queues._receiver.look_soon()
+        if supervisor is not None and supervisor.incarnation is not None:
+            supervisor.incarnation.look_soon()
+
+    store.listen(hinted, connected)
+
+
+def _open_store(
+    url: str | MemoryServer | None, prefix: str, limits: Limits, *, allow_eviction: bool
+) -> AbstractAsyncContextManager[Store]:
+    if url is None:
+        url = os.environ.get("TRIOQUEUE_URL")
+        if url is None:
+            url = "memory://"
+            logger.warning("no URL given and TRIOQUEUE_URL not set: memory:// is used, nothing outlives this process")
+    if isinstance(url, MemoryServer):
+        return open_memory_store(url)
+    scheme, separator, rest = url.partition("://")
+    match scheme.lower() if separator else "":
+        case "memory":
+            if rest:
+                raise BadUrl("memory:// takes nothing behind it, each opening has a store of its own")
+            return open_memory_store()
+        case "redis" | "rediss" | "unix":
+            return open_redis_store(
+                url, prefix=prefix, unanswered=limits.unanswered, allow_eviction=allow_eviction
+            )
+        case _:
+            raise BadUrl("its scheme is none of memory://, redis://, rediss://, unix://")
+
+
+def _pod_name() -> str:
+    """Names this process for people: host and process id, as far as that is legal."""
+    host = re.sub(r"[^A-Za-z0-9_.-]+", "-", socket.gethostname())[:48] or "pod"
+    return f"{host}-{os.getpid()}"

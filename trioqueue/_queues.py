@@ -1,0 +1,375 @@
+"""The front door: what an application does with its queues once they are open."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
+
+import attrs
+import trio
+
+from trioqueue._errors import (
+    CallCancelled,
+    CallFailed,
+    Closed,
+    DeadlineExceeded,
+    DecodeError,
+    PayloadTooLarge,
+    ReentrantCall,
+    SendInsideTurn,
+    TrioqueueError,
+    UnknownCommand,
+)
+from trioqueue._names import Entity, entity_id_text
+from trioqueue.messages.codec import Codec
+from trioqueue.messages.command import Command, CommandInfo, info_of
+from trioqueue.messages.envelope import Envelope, encode_envelope
+from trioqueue.messages.policy import EntityPolicy
+from trioqueue.messages.registry import Registry
+from trioqueue.messages.rejection import rejection_from
+from trioqueue.messages.state import state_info_of
+from trioqueue.protocol.outcome import Kind, Outcome
+from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt, turn_of_this_task
+from trioqueue.runtime.incarnation import Incarnation
+from trioqueue.runtime.receiver import Receiver
+from trioqueue.runtime.supervisor import Supervisor
+from trioqueue.runtime.turns import Counts
+from trioqueue.stores.contract import ClaimWish, Group, Outgoing, Store
+from trioqueue.stores.service_nursery import ServiceNursery
+from trioqueue._signals import wait_for_end
+
+R = TypeVar("R")
+S = TypeVar("S")
+
+MAX_WISHES = 512
+"""Entities of one send that are claimed with it; others are claimed when they are woken."""
+
+SETTLED_POLL = (0.002, 0.1)
+"""Seconds between two looks of `wait_settled`: the first, and the longest."""
+
+
+@attrs.frozen
+class Statistics:
+    """A snapshot.
+
+    Attributes:
+        pods: Registered pods of the fleet.
+        owned: Entities that some pod owns.
+        with_work: Entities that have commands.
+        ready: Of these, the ones that wait for a pod that takes their type and has room.
+        dead: Dead letters.
+        awake: Entities that are awake in this process.
+        activated: Workers that were started here since the opening.
+        passivated: Workers that ended here because their entity was idle.
+        handled: Handlers that ended here.
+        failed: Of these, the ones that failed.
+        buried: Commands that became dead letters here.
+    """
+
+    pods: int
+    owned: int
+    with_work: int
+    ready: int
+    dead: int
+    awake: int
+    activated: int
+    passivated: int
+    handled: int
+    failed: int
+    buried: int
+
+
+class AtomicQueues:
+    """The open queues.  Made by `open_atomic_queues`; belongs to the Trio run that opened it."""
+
+    def __init__(
+        self, store: Store, codec: Codec, registry: Registry | None, policies: dict[str, EntityPolicy]
+    ) -> None:
+        self._store = store
+        self._codec = codec
+        self._registry = registry
+        self._policies = policies
+        self._counts = Counts()
+        self._receiver = Receiver(store.result)
+        self._supervisor: Supervisor | None = None
+        self._services: ServiceNursery | None = None  # None before and after the block
+        self._command_count = 0
+        self._served = trio.Event()
+
+    def __repr__(self) -> str:
+        state = "open" if self._services else "closed"
+        return f"<AtomicQueues {state} on {self._store!r}>"
+
+    # -------------------------------------------------------------------------------- sending
+    async def send(self, command: Command[R], /, *, outside_commit: bool = False) -> Receipt[R]:
+        """Puts a command into its entity's mailbox; returns once it is accepted.
+
+        Accepted means that it survives the death of any pod and will be handled, after everything that was accepted for the
+        entity before.  Sends that are awaited one after another are accepted in that order.
+
+        Cancelled: It is accepted once or not at all; which one, is not known.
+
+        Args:
+            command: An instance of a class declared with `@command`.
+            outside_commit: Allows sending from within a handler, at once and once more with each retry.
+
+        Raises:
+            NotRegistered, BadEntityId, EncodeError, PayloadTooLarge: Nothing was sent.
+            SendInsideTurn: Inside a handler; use `context.send`.
+            StoreFull: Nothing was accepted.
+            StoreUnavailable: The link was down the whole time; nothing was accepted.
+            OutcomeUnknown: The link was down for longer than `Limits.unanswered`.
+            Closed: The block has ended.
+        """
+        self._check_open()
+        if not outside_commit:
+            self._check_outside_turn()
+        outgoing = self.encode(command, command_id := self._next_id())
+        await self._send([outgoing])
+        return Receipt(outgoing.entity.type, outgoing.entity.id, command_id)
+
+    async def send_many(
+        self, commands: Iterable[Command[Any]], *, outside_commit: bool = False
+    ) -> list[Receipt[Any]]:
+        """Sends several commands in one request, all or nothing, in their order; else as `send`.
+
+        Returns:
+            A receipt for each command, in their order.
+        """
+        self._check_open()
+        if not outside_commit:
+            self._check_outside_turn()
+        outgoing: list[Outgoing] = []
+        receipts: list[Receipt[Any]] = []
+        for command in commands:
+            one = self.encode(command, command_id := self._next_id())
+            outgoing.append(one)
+            receipts.append(Receipt(one.entity.type, one.entity.id, command_id))
+        if outgoing:
+            await self._send(outgoing)
+        else:
+            await trio.lowlevel.checkpoint()
+        return receipts
+
+    async def call(self, command: Command[R], /) -> R:
+        """Sends a command and waits for its answer, through retries until the final outcome.
+
+        The caller's deadline, that of its cancel scopes, travels with the command: a command whose time is over is dropped
+        unstarted, and a handler that runs is cancelled.
+
+        Cancelled: The command is cancelled too, on whatever pod, unless it is done.
+
+        Returns:
+            What the handler returned, as the `R` of `Command[R]`.
+
+        Raises:
+            Rejection: The one that the handler raised, if the command declares it, else `Rejected`.
+            CallFailed: It failed for good and is a dead letter now.
+            UnknownCommand: No pod had a handler for it for `EntityPolicy.unknown_grace`.
+            CallCancelled: Somebody else cancelled it.
+            DeadlineExceeded: The deadline that travelled with it passed.
+            ReentrantCall: Inside a handler: the call leads back to an entity that waits for it.
+        """
+        self._check_open()
+        turn = turn_of_this_task()
+        if turn is not None:
+            return await self.call_from(turn, command)
+        return await self._call(command, trio.current_effective_deadline(), ())
+
+    async def call_from(self, context: Context, command: Command[R]) -> R:
+        """Calls from within a turn: with its path, its deadline, and without its running slot meanwhile."""
+        self._check_open()
+        info = info_of(command)
+        path = context.path()
+        target = str(Entity(info.entity, entity_id_text(getattr(command, info.id_field))))
+        if target in path:
+            raise ReentrantCall((*path, target))
+        now = trio.current_time()
+        deadline = min(trio.current_effective_deadline(), context.deadline)
+        if deadline == math.inf:
+            deadline = now + CALL_PATIENCE
+        slots = context.slots()
+        slots.give_back()
+        try:
+            with trio.CancelScope(deadline=deadline) as patience:
+                return await self._call(command, deadline, path)
+        finally:
+            with trio.CancelScope(shield=True):  # the turn holds a slot again: it is given back once
+                await slots.take()
+        assert patience.cancelled_caught
+        raise DeadlineExceeded(info.name, target, path)
+
+    async def _call(self, command: Command[R], deadline: float, path: tuple[str, ...]) -> R:
+        info = info_of(command)
+        command_id = self._next_id()
+        left = deadline - trio.current_time()
+        outgoing = self.encode(
+            command,
+            command_id,
+            reply_to=self._store.client,
+            deadline=None if left == math.inf else max(left, 0.0),
+            chain=path,
+        )
+        waiting = self._receiver.expect(command_id)
+        try:
+            await self._send([outgoing])
+            outcome = await waiting.wait()
+        except trio.Cancelled:
+            if self._services is not None:
+                self._services.start_soon(self._cancel_quietly, outgoing.entity, command_id)
+            raise
+        finally:
+            self._receiver.forget(waiting)
+        return self._answer(info, str(outgoing.entity), outcome, path)
+
+    def _answer(self, info: CommandInfo, entity: str, data: bytes, path: tuple[str, ...]) -> Any:
+        """Turns an outcome into what `call` returns or raises."""
+        try:
+            outcome = Outcome.from_wire(self._codec.loads(data))
+        except ValueError as error:
+            raise DecodeError(f"the outcome of {info.name} is none: {error}", data) from error
+        match outcome.kind:
+            case Kind.DONE:
+                return self._codec.structure(outcome.value, info.reply_type())
+            case Kind.REJECTED:
+                raise rejection_from(self._codec, info.rejects, outcome.name, outcome.value or {})
+            case Kind.CANCELLED:
+                raise CallCancelled(info.name, entity)
+            case Kind.EXPIRED:
+                raise DeadlineExceeded(info.name, entity, path)
+            case Kind.DEAD:
+                if outcome.name == UnknownCommand.__name__:
+                    raise UnknownCommand(entity, info.name)
+                raise CallFailed(info.name, entity, str(outcome.value), outcome.traceback)
+
+    async def _cancel_quietly(self, entity: Entity, command_id: str) -> None:
+        """Tells the entity's owner that a caller has gone; if that fails, the handler only runs for nobody."""
+        try:
+            await self._store.cancel(entity, command_id)
+        except TrioqueueError:
+            return
+
+    # -------------------------------------------------------------------------------- encoding
+    def _next_id(self) -> str:
+        """Makes a command's id: unique for ever, as the client's is."""
+        self._command_count += 1
+        return f"{self._store.client}-{self._command_count:x}"
+
+    def encode(
+        self,
+        command: Command[Any],
+        command_id: str,
+        *,
+        reply_to: str | None = None,
+        deadline: float | None = None,
+        chain: tuple[str, ...] = (),
+    ) -> Outgoing:
+        """Makes a command's envelope; raises what `send` raises for a bad command."""
+        info = info_of(command)
+        entity = Entity(info.entity, entity_id_text(getattr(command, info.id_field)))
+        payload = self._codec.unstructure(command)
+        data = encode_envelope(
+            self._codec,
+            Envelope(command_id, entity, info.name, info.version, payload, reply_to, deadline, chain),
+        )
+        limit = self._policies.get(entity.type, _DEFAULT_POLICY).max_payload
+        if len(data) > limit:
+            raise PayloadTooLarge(len(data), limit)
+        return Outgoing(entity, data)
+
+    async def _send(self, outgoing: Sequence[Outgoing]) -> None:
+        """Sends one group, and begins with those of its entities that are free and ours to serve."""
+        incarnation = self._supervisor.incarnation if self._supervisor else None
+        if incarnation is None:
+            await self._store.send(Group(outgoing))
+            return
+        wishes = self._wishes(incarnation, outgoing)
+        await self._store.send(
+            Group(outgoing), member=incarnation.member, wishes=wishes, on_claim=incarnation.take_claim
+        )
+
+    @staticmethod
+    def _wishes(incarnation: Incarnation, outgoing: Sequence[Outgoing]) -> list[ClaimWish]:
+        wishes: list[ClaimWish] = []
+        for entity in dict.fromkeys(one.entity for one in outgoing):
+            wish = incarnation.wish(entity)
+            if wish is not None:
+                wishes.append(wish)
+                if len(wishes) >= MAX_WISHES:
+                    break
+        return wishes
+
+    # -------------------------------------------------------------------------------- looking
+    async def state(self, state: type[S], entity_id: object) -> S:
+        """Reads the state of an entity as it was committed last, in one round trip and without waking it.
+
+        Commands that are pending or being handled are not in it.  An entity that has none yet has the defaults.
+
+        Args:
+            state: A class declared with `@state`.
+            entity_id: Whose: a str, int or UUID.
+        """
+        self._check_open()
+        info = state_info_of(state)
+        data = await self._store.state(Entity(info.entity, entity_id_text(entity_id)))
+        if data is None:
+            return state()
+        wire = self._codec.loads(data)
+        fields, version = wire["s"], wire["v"]
+        if self._registry is not None:
+            fields = self._registry.upcasted(state, fields, version)
+        result: S = self._codec.structure(fields, state)
+        return result
+
+    async def wait_settled(self) -> None:
+        """Waits until no mailbox of the whole fleet has a command in it.
+
+        Others may send meanwhile: it returns at a moment when nothing was pending.
+        """
+        self._check_open()
+        pause, longest = SETTLED_POLL
+        while (await self._store.statistics()).with_work:
+            await trio.sleep(pause)
+            pause = min(pause * 1.5, longest)
+
+    async def statistics(self) -> Statistics:
+        """Counts what there is in the fleet, and what this process did."""
+        self._check_open()
+        fleet = await self._store.statistics()
+        counts = self._counts
+        return Statistics(
+            pods=fleet.pods,
+            owned=fleet.owned,
+            with_work=fleet.with_work,
+            ready=fleet.ready,
+            dead=fleet.dead,
+            awake=self._supervisor.incarnation.awake()
+            if self._supervisor and self._supervisor.incarnation
+            else 0,
+            activated=counts.created,
+            passivated=counts.passivated,
+            handled=counts.handled,
+            failed=counts.failed,
+            buried=counts.dead,
+        )
+
+    async def serve(self) -> None:
+        """Waits, while the workers work, until the process is told to end: the whole body of a worker process.
+
+        Returns at SIGTERM or SIGINT (in the main thread; else it waits for cancellation), so that leaving the block
+        drains.  A second signal has its usual effect.
+        """
+        self._check_open()
+        await wait_for_end()
+
+    # -------------------------------------------------------------------------------- open or not
+    def _check_open(self) -> None:
+        if self._services is None:
+            raise Closed
+
+    def _check_outside_turn(self) -> None:
+        turn = turn_of_this_task()
+        if turn is not None:
+            raise SendInsideTurn(f"{turn.entity}/{turn.entity_id}")
+
+
+_DEFAULT_POLICY = EntityPolicy()

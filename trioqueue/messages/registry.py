@@ -1,0 +1,354 @@
+"""Which command goes to which handler, and what handlers want to be given.
+
+A registry is filled while modules are imported and frozen when queues are opened; a mistake that can be seen early is
+raised where it stands.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+
+import attrs
+
+from .._errors import BadDeclaration, DecodeError, DuplicateRegistration, NewerVersion
+from .._names import legal_entity_type
+from .annotations import caller_scope
+from .command import Command, CommandInfo, CommandType, info_of
+from .policy import Retry
+from .signature import Signature, described, globals_of, read_activation, read_handler
+from .state import is_state, state_info_of
+
+C = TypeVar("C", bound=Command[Any])
+R = TypeVar("R")
+T = TypeVar("T")
+P = ParamSpec("P")
+
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+U = TypeVar("U", bound=Upcast)
+
+
+@attrs.frozen(eq=False)
+class Handler:
+    """Is a function that handles one command.
+
+    Attributes:
+        info: What the command declares.
+        function: The async function or bound method; called with the command, then parameters by keyword.
+        parameters: Keyword and resolved annotation of every parameter after the command.
+        optional: Those of them that have a default, and may be left out if nobody provides their type.
+        retry: Instead of the entity policy's.
+        timeout: Seconds, instead of the entity policy's.
+        qualname: For people, `module.function`.
+    """
+
+    info: CommandInfo
+    function: Callable[..., Awaitable[Any]]
+    parameters: tuple[tuple[str, Any], ...]
+    optional: frozenset[str]
+    retry: Retry | None
+    timeout: float | None
+    qualname: str
+
+
+@attrs.frozen(eq=False)
+class Activation:
+    """Is what is entered when an entity of a type awakes, and left before it is let go.
+
+    Attributes:
+        open: Returns the async context manager; called with parameters by keyword.
+        parameters: Keyword and resolved annotation of each.
+        optional: Those of them that have a default.
+        provides: The type of what it yields, for the handlers that ask for it; `NoneType`: nothing.
+        qualname: For people, `module.function`.
+    """
+
+    open: Callable[..., AbstractAsyncContextManager[Any]]
+    parameters: tuple[tuple[str, Any], ...]
+    optional: frozenset[str]
+    provides: Any
+    qualname: str
+
+
+@attrs.frozen(eq=False)
+class _Handling:
+    """Is a handler whose annotations may still be unresolved."""
+
+    info: CommandInfo
+    function: Callable[..., Any]
+    signature: Signature
+    retry: Retry | None
+    timeout: float | None
+
+
+class Registry:
+    """Holds the handlers, activations and upcasts of an application, or of a part of it.
+
+    Several registries may live in one process, and one may serve several openings.  Handlers are registered by
+    decorating them; after the first opening nothing can be added.
+    """
+
+    def __init__(self) -> None:
+        # Invariant: keys are (entity type, wire name); one handler each.
+        self._handlings: dict[tuple[str, str], _Handling] = {}
+        self._activatings: dict[str, Signature] = {}
+        self._upcasts: dict[tuple[type[Any], int], Upcast] = {}
+        # Invariant: all four are empty until `freeze` succeeds, and complete and unchanged from then on.
+        self._frozen = False
+        self._handlers: dict[tuple[str, str], Handler] = {}
+        self._activations: dict[str, Activation] = {}
+        self._states: dict[str, type[Any]] = {}
+        self._commands: dict[str, tuple[CommandInfo, ...]] = {}
+
+    def __repr__(self) -> str:
+        types = sorted({entity for entity, _ in self._handlings})
+        frozen = ", frozen" if self._frozen else ""
+        return f"<Registry of {len(self._handlings)} handlers for {', '.join(types) or 'no type yet'}{frozen}>"
+
+    def handles(
+        self, command: CommandType[C, R], /, *, retry: Retry | None = None, timeout: float | None = None
+    ) -> Callable[[Callable[Concatenate[C, P], Awaitable[R]]], Callable[Concatenate[C, P], Awaitable[R]]]:
+        """Registers the decorated async function or bound method as the handler of a command.
+
+        The function stays as it is and can be called, in tests for instance.  Its first parameter is the command;
+        the others are filled by their annotations: the entity's state class, `Context`, what the entity's
+        activation yields, and what `open_atomic_queues(provide=...)` was given.
+
+        Args:
+            command: The class of the command.
+            retry: What happens when the handler fails; default is the entity policy's.
+            timeout: Seconds it may take; default is the entity policy's.
+
+        Raises:
+            DuplicateRegistration: The command, or another one of its name, has a handler.
+            BadDeclaration: The function cannot be a handler; the message says why.
+        """
+        info = info_of(cast("type[Command[Any]]", command))
+        if retry is not None and info.is_query:
+            raise BadDeclaration(f"{info} is a query, and those are not retried: leave retry= out.")
+        if timeout is not None and not timeout > 0:
+            raise BadDeclaration(f"timeout={timeout!r} of {info} is not legal: give seconds, more than 0.")
+
+        def register(
+            function: Callable[Concatenate[C, P], Awaitable[R]],
+        ) -> Callable[Concatenate[C, P], Awaitable[R]]:
+            self._refuse_frozen(described(function))
+            signature = read_handler(function, info.cls, caller_scope(globals_of(function)))
+            key = (info.entity, info.name)
+            if first := self._handlings.get(key):
+                raise DuplicateRegistration(
+                    f"{info.name!r} of {info.entity!r} is handled by {first.signature.qualname} ({first.info}) "
+                    f"already, so {signature.qualname} ({info}) cannot handle it: remove one, "
+                    "or give one of the commands another name."
+                )
+            self._handlings[key] = _Handling(info, function, signature, retry, timeout)
+            return function
+
+        return register
+
+    def activation(
+        self, entity_type: str, /
+    ) -> Callable[
+        [Callable[P, AbstractAsyncContextManager[T]]],
+        Callable[P, AbstractAsyncContextManager[T]],
+    ]:
+        """Registers the decorated `@asynccontextmanager` function as what entities of a type open when they awake.
+
+        It is entered after the claim and left before the release.  What it yields is provided to the entity's
+        handlers by the type in its return annotation, as `AsyncGenerator[Connection]`.  Its own parameters are
+        filled like those of a handler, but for the state, which belongs to a turn.
+
+        Raises:
+            DuplicateRegistration: The type has an activation.
+            BadDeclaration: The function cannot be one; the message says why.
+        """
+        entity = legal_entity_type(entity_type)
+
+        def register(
+            function: Callable[P, AbstractAsyncContextManager[T]],
+        ) -> Callable[P, AbstractAsyncContextManager[T]]:
+            self._refuse_frozen(described(function))
+            signature = read_activation(function, caller_scope(globals_of(function)))
+            if first := self._activatings.get(entity):
+                raise DuplicateRegistration(
+                    f"{entity!r} has the activation {first.qualname} already, so {signature.qualname} cannot be "
+                    "another: make one of the two."
+                )
+            self._activatings[entity] = signature
+            return function
+
+        return register
+
+    def upcast(self, cls: type[Any], /, *, from_version: int) -> Callable[[U], U]:
+        """Registers the decorated function to lift data of a command or state by one version.
+
+        It takes the fields as builtins, as version `from_version` wrote them, and returns those of
+        `from_version + 1`; several are applied one after the other.
+
+        Raises:
+            DuplicateRegistration: There is one from this version.
+            BadDeclaration: The class is neither command nor state, or has no such version.
+        """
+        version = _version_of(cls)
+        if type(from_version) is not int or not 1 <= from_version < version:
+            raise BadDeclaration(
+                f"{cls.__qualname__} has version {version}, so nothing can be lifted from version {from_version!r}: "
+                "give a version below the one it declares."
+            )
+
+        def register(function: U) -> U:
+            self._refuse_frozen(described(function))
+            key = (cls, from_version)
+            if first := self._upcasts.get(key):
+                raise DuplicateRegistration(
+                    f"{cls.__qualname__} is lifted from version {from_version} by {described(first)} already, "
+                    f"so {described(function)} cannot do it: remove one."
+                )
+            self._upcasts[key] = function
+            return function
+
+        return register
+
+    def _refuse_frozen(self, newcomer: str) -> None:
+        if self._frozen:
+            raise BadDeclaration(
+                f"{newcomer} comes after the registry was opened: register everything before open_atomic_queues()."
+            )
+
+    def freeze(self) -> None:
+        """Resolves all annotations and allows no more registrations; may be repeated.
+
+        Raises:
+            BadDeclaration: Something does not fit together; the registry is as it was.
+        """
+        if self._frozen:
+            return
+        handlers = {key: _resolved(handling) for key, handling in self._handlings.items()}
+        commands: dict[str, tuple[CommandInfo, ...]] = {}
+        states: dict[str, type[Any]] = {}
+        for (entity, _), handler in handlers.items():
+            commands[entity] = (*commands.get(entity, ()), handler.info)
+            for name, wanted in handler.parameters:
+                if is_state(wanted):
+                    _add_state(states, entity, wanted, f"{name} of {handler.qualname}")
+        activations: dict[str, Activation] = {}
+        for entity, signature in self._activatings.items():
+            activations[entity] = _resolved_activation(signature)
+            if entity not in commands:
+                raise BadDeclaration(
+                    f"{signature.qualname} is the activation of {entity!r}, for which there is no handler: "
+                    "register one, or correct the type."
+                )
+        self._handlers, self._activations, self._states, self._commands = handlers, activations, states, commands
+        self._frozen = True
+
+    def types(self) -> frozenset[str]:
+        """Returns the entity types that have a handler."""
+        assert self._frozen
+        return frozenset(self._commands)
+
+    def commands_of(self, entity_type: str) -> tuple[CommandInfo, ...]:
+        """Returns the commands of a type that have a handler, in the order of their registration."""
+        assert self._frozen
+        return self._commands.get(entity_type, ())
+
+    def handler(self, entity_type: str, name: str) -> Handler | None:
+        """Returns the handler of a command by its wire name."""
+        assert self._frozen
+        return self._handlers.get((entity_type, name))
+
+    def activation_of(self, entity_type: str) -> Activation | None:
+        """Returns the activation of a type."""
+        assert self._frozen
+        return self._activations.get(entity_type)
+
+    def state_of(self, entity_type: str) -> type[Any] | None:
+        """Returns the state class of a type, if one of its handlers asks for it."""
+        assert self._frozen
+        return self._states.get(entity_type)
+
+    def upcasted(self, cls: type[Any], payload: Mapping[str, Any], version: int) -> Mapping[str, Any]:
+        """Lifts data of a command or state to the version of its class here; usually it is that already.
+
+        Raises:
+            NewerVersion: The data is of a version that this process does not know.
+            DecodeError: A step is not registered, or failed.
+        """
+        known = _version_of(cls)
+        if version == known:
+            return payload
+        name = cls.__qualname__
+        if version > known:
+            reason = f"{name} was written in version {version} and is known here up to {known}: deploy the newer class"
+            raise NewerVersion(reason, name=name, version=version, known=known)
+        fields = dict(payload)
+        for step in range(version, known):
+            lift = self._upcasts.get((cls, step))
+            if lift is None:
+                raise DecodeError(
+                    f"{name} was written in version {version} and there is no way from {step} to {step + 1}: "
+                    f"register it with @registry.upcast({name}, from_version={step})"
+                )
+            try:
+                lifted = cast("object", lift(fields))
+            except Exception as error:
+                raise DecodeError(f"{described(lift)} failed with {error!r} on {name} of version {step}") from error
+            if not isinstance(lifted, dict):
+                raise DecodeError(f"{described(lift)} returned {type(lifted).__name__} for {name}, not a dict")
+            fields = cast("dict[str, Any]", lifted)
+        return fields
+
+
+def _resolved(handling: _Handling) -> Handler:
+    handling.info.reply_type()
+    signature = handling.signature
+    signature.check_command(handling.info.cls)
+    parameters = signature.resolved()
+    return Handler(
+        handling.info,
+        handling.function,
+        parameters,
+        signature.optional,
+        handling.retry,
+        handling.timeout,
+        signature.qualname,
+    )
+
+
+def _resolved_activation(signature: Signature) -> Activation:
+    parameters = signature.resolved()
+    for name, wanted in parameters:
+        if is_state(wanted):
+            raise BadDeclaration(
+                f"{name} of {signature.qualname} asks for the state {wanted.__qualname__}, which is committed with "
+                "commands, and an activation is none: read it in a handler."
+            )
+    return Activation(
+        cast("Callable[..., AbstractAsyncContextManager[Any]]", signature.function),
+        parameters,
+        signature.optional,
+        signature.provided(),
+        signature.qualname,
+    )
+
+
+def _add_state(states: dict[str, type[Any]], entity: str, wanted: type[Any], place: str) -> None:
+    info = state_info_of(wanted)
+    if info.entity != entity:
+        raise BadDeclaration(
+            f"{place} asks for {wanted.__qualname__}, the state of {info.entity!r}, in a handler of {entity!r}: "
+            "call that entity instead."
+        )
+    first = states.setdefault(entity, wanted)
+    if first is not wanted:
+        raise BadDeclaration(
+            f"{place} asks for the state {wanted.__qualname__}, but {entity!r} has the state {first.__qualname__}: "
+            "use one class for both."
+        )
+
+
+def _version_of(cls: type[Any]) -> int:
+    if is_state(cls):
+        return state_info_of(cls).version
+    if isinstance(cls, type) and issubclass(cls, Command):  # pyright: ignore[reportUnnecessaryIsInstance]
+        return info_of(cast("Any", cls)).version
+    raise BadDeclaration(f"{cls!r} has no versions: upcasts are for classes with @command, @query or @state.")

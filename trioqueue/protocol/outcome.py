@@ -1,0 +1,55 @@
+"""What became of a command: the answer that travels back to whoever waits for it."""
+
+import enum
+import json
+from typing import Any
+
+import attrs
+
+
+class Kind(enum.StrEnum):
+    """How a command left its mailbox."""
+
+    DONE = "done"
+    REJECTED = "rejected"
+    DEAD = "dead"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+@attrs.frozen
+class Outcome:
+    """The final outcome of one command.
+
+    `value` is the encoded reply of a command that is done, the fields of a rejection, the error text of a dead
+    one, else None.  `name` names the rejection's class; `traceback` is only there for a dead command.
+    """
+
+    kind: Kind
+    value: Any = None
+    name: str = ""
+    traceback: str = ""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Gives the outcome as builtins; empty parts are left out."""
+        wire: dict[str, Any] = {"k": self.kind.value}
+        if self.value is not None:
+            wire["v"] = self.value
+        if self.name:
+            wire["n"] = self.name
+        if self.traceback:
+            wire["t"] = self.traceback
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: Any) -> "Outcome":
+        """Reads an outcome back; raises ValueError for what `to_wire` can't have made."""
+        if not isinstance(wire, dict):
+            raise ValueError(f"an outcome is an object, not {type(wire).__name__}")
+        name, traceback = wire.get("n", ""), wire.get("t", "")
+        if not isinstance(name, str) or not isinstance(traceback, str):
+            raise ValueError("an outcome's name and traceback are strings")
+        return cls(Kind(wire.get("k")), wire.get("v"), name, traceback)
+
+    def __str__(self) -> str:
+        return f"{self.kind}{': ' + self.name if self.name else ''}{' ' + json.dumps(self.value) if self.value else ''}"

@@ -1,0 +1,28 @@
+"""Which pod takes an entity that has work and no owner."""
+
+from collections.abc import Iterable
+
+import attrs
+
+
+@attrs.frozen
+class Candidate:
+    """A registered pod that takes the entity's type: what it owns of that type, and how much it may own."""
+
+    incarnation: str
+    load: int
+    room: int
+
+
+def choose(candidates: Iterable[Candidate], *, prefer: str | None = None, without: str | None = None) -> str | None:
+    """Picks the preferred pod if it has room, else the least loaded one with room, else none.
+
+    Equal loads go to the smaller incarnation id, as the order of a Redis sorted set has it, so that all stores
+    choose alike.  `without` is the pod that just gave the entity up.
+    """
+    with_room = [c for c in candidates if c.load < c.room and c.incarnation != without]
+    for candidate in with_room:
+        if candidate.incarnation == prefer:
+            return prefer
+    best = min(with_room, key=lambda c: (c.load, c.incarnation), default=None)
+    return best.incarnation if best else None

@@ -1,0 +1,114 @@
+"""What follows from the way a handler ended: commit, try again, give up, or let go.
+
+The worker runs the handler and hands what it saw to `decide`, which answers what to commit.  Nothing here
+waits: the same facts always give the same verdict.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+from trioqueue.messages.policy import Retry
+from trioqueue.messages.rejection import Rejection
+
+
+@attrs.frozen
+class Returned:
+    """The handler returned this value."""
+
+    value: Any
+
+
+@attrs.frozen
+class Raised:
+    """The handler raised; `error` is the one leaf where it raised a group of one."""
+
+    error: BaseException
+
+
+@attrs.frozen
+class Expired:
+    """The caller's deadline passed, before the start or during the handler."""
+
+
+@attrs.frozen
+class Cancelled:
+    """The caller cancelled the command, before the start or during the handler."""
+
+
+Ending = Returned | Raised | Expired | Cancelled
+
+
+@attrs.frozen
+class Done:
+    """Commit the state, the children and this reply."""
+
+    value: Any
+
+
+@attrs.frozen
+class Rejected:
+    """Commit this answer "no"; state and children are thrown away."""
+
+    rejection: Rejection
+
+
+@attrs.frozen
+class TryAgain:
+    """Leave the command at the head and start it no earlier than in `wait` seconds."""
+
+    wait: float
+    error: BaseException
+
+
+@attrs.frozen
+class GiveUp:
+    """Move the command to the dead letters and go on with the next."""
+
+    error: BaseException
+
+
+@attrs.frozen
+class Drop:
+    """Settle the command without an effect: its caller has gone."""
+
+    expired: bool
+
+
+Verdict = Done | Rejected | TryAgain | GiveUp | Drop
+
+
+def single_leaf(error: BaseException) -> BaseException:
+    """Unwraps groups that hold one error only, so that a nursery in a handler doesn't hide it."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def decide(
+    ending: Ending, *, retry: Retry, failures: int, is_query: bool, random: Callable[[], float]
+) -> Verdict:
+    """Says what to do with a command whose handler ended so.
+
+    Args:
+        ending: what the worker saw.
+        retry: the policy of this handler.
+        failures: how often this command failed before; this ending not counted.
+        is_query: a query is not tried again.
+        random: gives a number in [0, 1) for the jitter.
+    """
+    match ending:
+        case Returned(value):
+            return Done(value)
+        case Expired():
+            return Drop(expired=True)
+        case Cancelled():
+            return Drop(expired=False)
+        case Raised(error):
+            leaf = single_leaf(error)
+            if isinstance(leaf, Rejection):
+                return Rejected(leaf)
+            if is_query or retry.gives_up(leaf, failures + 1):
+                return GiveUp(error)
+            return TryAgain(retry.wait_before(failures + 1, random()), error)

@@ -1,0 +1,192 @@
+"""What a handler sees of its turn."""
+
+import contextvars
+from collections.abc import Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import attrs
+import trio
+
+from trioqueue._errors import Closed
+from trioqueue._names import Entity
+from trioqueue.messages.command import Command
+from trioqueue.stores.contract import Outgoing
+
+R = TypeVar("R")
+
+CALL_PATIENCE = 30.0
+"""Seconds that a call inside a handler waits at most, if nothing else bounds it: so crossing calls end."""
+
+
+@attrs.frozen
+class Receipt(Generic[R]):
+    """Tells one accepted command, whose answer is an `R`, from all others.
+
+    Attributes:
+        entity_type: The type of the entity it is for.
+        entity_id: The entity's id, as canonical text.
+        command_id: Names the command for good.
+    """
+
+    entity_type: str
+    entity_id: str
+    command_id: str
+
+    def __str__(self) -> str:
+        return f"{self.entity_type}/{self.entity_id} {self.command_id}"
+
+
+class Sender(Protocol):
+    """What a context needs of the front door."""
+
+    def encode(
+        self, command: Command[Any], command_id: str, *, chain: tuple[str, ...] = ()
+    ) -> Outgoing: ...
+
+    async def call_from(self, context: "Context", command: Command[R]) -> R: ...
+
+
+@attrs.define(eq=False, repr=False)
+class Context:
+    """One turn, as its handler sees it.  Ask for it by annotation.
+
+    Attributes:
+        entity: The type of the entity whose command is handled.
+        entity_id: The entity's id, as text.
+        command_id: Names the command for good, also when it is handled once more: an idempotency key for others.
+        attempt: 1 for the first start, one more for each failure before.
+        fence: Rises with every activation of the entity.  Give it to stores outside: who keeps the highest one it has seen,
+            and refuses lower ones, is safe from a pod that was frozen and goes on.
+        sent_at: When the command was accepted, in seconds of the store's clock since the epoch.
+        headers: What the sender gave along.
+    """
+
+    entity: str
+    entity_id: str
+    command_id: str
+    attempt: int
+    fence: int
+    sent_at: float
+    headers: Mapping[str, str]
+    _deadline: float
+    _nursery: trio.Nursery
+    _sender: Sender
+    _task: trio.lowlevel.Task
+    _slots: "Slots"
+    _waiting: tuple[str, ...]  # entities whose handlers wait for this one, first caller first
+    _child_id: str
+    # What goes out with the commit, in this order; None once the turn is over.
+    _children: list[Outgoing] | None = attrs.field(factory=list)
+
+    def __repr__(self) -> str:
+        return f"<Context {self.entity}/{self.entity_id} {self.command_id} attempt {self.attempt}>"
+
+    @property
+    def deadline(self) -> float:
+        """When the handler is cancelled, on Trio's clock; `inf`: never."""
+        return self._deadline
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """A nursery that lives as long as the entity is awake here: its tasks are cancelled when it is let go.
+
+        An error in one of them ends the activation: the command in hand, if there is one, is tried again later.
+        """
+        return self._nursery
+
+    def send(self, command: Command[R]) -> Receipt[R]:
+        """Sends a command with the commit of this turn, or never.
+
+        It is accepted exactly once if the handler returns and the turn is committed, and not at all if the handler
+        raises, is rejected, or runs again elsewhere.  Children keep their order.  It returns at once: nothing is sent
+        before the handler has ended.
+
+        Raises:
+            Closed: The turn is over.
+            NotRegistered, BadEntityId, EncodeError, PayloadTooLarge: As for `AtomicQueues.send`.
+        """
+        if self._children is None:
+            raise Closed
+        outgoing = self._sender.encode(command, f"{self._child_id}.{len(self._children)}")
+        self._children.append(outgoing)
+        entity = outgoing.entity
+        return Receipt(entity.type, entity.id, f"{self._child_id}.{len(self._children) - 1}")
+
+    async def call(self, command: Command[R]) -> R:
+        """Sends a command to another entity at once and waits for its answer.
+
+        The call is not part of this turn: if the handler runs again, it calls again.  It waits no longer than this
+        turn's deadline, else 30 seconds.  While it waits, another handler of this pod may run.
+
+        Cancelled: The called command is cancelled too, unless it is done.
+
+        Raises:
+            ReentrantCall: The entity, or one that waits for this turn, is called: it could never answer.
+            DeadlineExceeded: The time was over.
+        """
+        if self._children is None:
+            raise Closed
+        return await self._sender.call_from(self, command)
+
+    # ------------------------------------------------------------------ for the runtime
+    def path(self) -> tuple[str, ...]:
+        """Says who waits for what this turn calls, first caller first."""
+        return (*self._waiting, f"{self.entity}/{self.entity_id}")
+
+    def slots(self) -> "Slots":
+        """Gives the pod's running slots, one of which this turn has."""
+        return self._slots
+
+    def close(self) -> list[Outgoing]:
+        """Ends the turn and takes what it sent."""
+        children = self._children or []
+        self._children = None
+        return children
+
+
+current_turn: contextvars.ContextVar[Context | None] = contextvars.ContextVar("trioqueue_turn", default=None)
+"""The turn whose handler runs in this task's context; tasks of `Context.nursery` inherit it, see `turn_of_this_task`."""
+
+
+def turn_of_this_task() -> Context | None:
+    """Finds the turn that the running task is part of; tasks of `Context.nursery` are part of none."""
+    context = current_turn.get()
+    if context is None or context._children is None:
+        return None
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while task is not None and task is not context._task:
+        parent = task.parent_nursery
+        if parent is None or parent is context._nursery:
+            return None
+        task = parent.parent_task
+    return context if task is not None else None
+
+
+class Slots:
+    """How many handlers of a pod may run at once; taken in the order of asking.
+
+    Invariant: `free` is above 0 only while nobody waits.
+    """
+
+    __slots__ = ("_waiting", "free")
+
+    def __init__(self, limit: int) -> None:
+        self.free = limit
+        self._waiting = trio.lowlevel.ParkingLot()
+
+    async def take(self) -> None:
+        """Waits for a slot; cancelled: none is taken.  Does not pass a checkpoint while one is free."""
+        if self.free > 0:
+            self.free -= 1
+        else:
+            await self._waiting.park()
+
+    def give_back(self) -> None:
+        """Passes the slot to whoever waited longest."""
+        if not self._waiting.unpark():
+            self.free += 1
+
+
+def entity_of_context(context: Context) -> Entity:
+    """Names the entity of a turn."""
+    return Entity(context.entity, context.entity_id)

@@ -1,0 +1,264 @@
+"""One registration of a pod, and the workers that live by it."""
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from trioqueue._errors import TrioqueueError
+from trioqueue._names import Entity
+from trioqueue.runtime.turns import Counts, Turns
+from trioqueue.runtime.worker import Worker
+from trioqueue.stores.contract import (
+    PAGE,
+    ClaimAnswer,
+    ClaimWish,
+    HeldLease,
+    LeaseLost,
+    Member,
+    NotClaimed,
+    PodInfo,
+    Report,
+    SendClaimAnswer,
+    Store,
+)
+
+logger = logging.getLogger("trioqueue.pod")
+
+WATCH_EVERY = 0.1
+"""Seconds between two looks at the lease at most.  A deadline that a thread moved would be seen too late (Trio looks at the
+old one first), so the lease is read again and again."""
+
+
+class Incarnation:
+    """What a pod does under one registration: which entities it serves, and until when it may.
+
+    A worker is registered here from before its first request until it has ended, so a late answer, a hint and an
+    adoption can't start two.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        member: Member,
+        info: PodInfo,
+        make_turns: Callable[[Entity], Turns],
+        counts: Counts,
+        deliver: Callable[[str, bytes], None],
+        elsewhere: Callable[[Entity], bool],
+    ) -> None:
+        self.store = store
+        self.member = member
+        self.counts = counts
+        self.deliver = deliver
+        self.draining = False
+        self.pressed = False  # entities wait for a pod, and this one has no room: idle ones are let go
+        self.scope = trio.CancelScope()  # round all workers
+        self.over = trio.Event()  # set with the cancellation of `scope` for a lost lease
+        self._types = info.types
+        self._room = info.room
+        self._make_turns = make_turns
+        self._elsewhere = elsewhere  # an older incarnation's worker of this entity has not ended yet
+        self._workers: dict[Entity, Worker] = {}
+        self._empty = trio.Event()  # set when a draining incarnation has no worker any more
+        self._lease: HeldLease | None = None
+        # The children of `_nursery` are the workers, each under its entity's name.
+        self._nursery: trio.Nursery | None = None
+        # The newest report that was not attended to, and the wake-up of who attends.
+        self._report: Report | None = None
+        self._news = trio.Event()
+        self._look = False  # hints may have been lost: everything with work is looked at
+        self._differed = False  # the last report counted other entities than we know
+
+    def __repr__(self) -> str:
+        return f"<Incarnation {self.member.incarnation}, {len(self._workers)} workers>"
+
+    # -------------------------------------------------------------------------------- its life
+    async def run(self, lease: HeldLease) -> None:
+        """Serves entities until the lease is over or `scope` is cancelled, and until every worker has ended.
+
+        Children: the workers, the watch over the lease, and who attends to reports.
+        """
+        self._lease = lease
+        with self.scope:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._watch, name="lease watch")
+                nursery.start_soon(self._attend, name="reports")
+        self._nursery = None
+
+    async def _watch(self) -> None:
+        assert self._lease is not None
+        while (left := self._lease.left()) > 0:
+            self._lease.tick()
+            await trio.sleep(min(left, WATCH_EVERY))
+        self.end_lease("no heartbeat was confirmed in time")
+
+    def end_lease(self, why: str) -> None:
+        """Cancels all workers: this incarnation handles nothing any more."""
+        if not self.scope.cancel_called:
+            logger.warning(
+                "%s gives up its lease: %s", self.member.incarnation, why, extra={"event": "lease_lost", "why": why}
+            )
+            self.scope.cancel(reason=why)
+            self.over.set()
+
+    def trusted(self) -> bool:
+        """Says whether handlers may start and commits be sent."""
+        return self._lease is not None and self._lease.left() > 0 and not self.scope.cancel_called
+
+    def drain(self) -> None:
+        """Has every worker let go of its entity as soon as its handler has ended."""
+        self.draining = True
+        for worker in list(self._workers.values()):
+            worker.hurry()
+        if not self._workers:
+            self._empty.set()
+
+    async def wait_empty(self) -> None:
+        """Waits until a draining incarnation has let go of everything."""
+        await self._empty.wait()
+
+    def awake(self) -> int:
+        """Counts the entities that are awake."""
+        return len(self._workers)
+
+    def busy(self) -> list[Entity]:
+        """Names the entities whose workers have not ended."""
+        return [entity for entity, worker in self._workers.items() if worker.started]
+
+    # -------------------------------------------------------------------------------- work comes in
+    def wake(self, entity: Entity) -> None:
+        """Takes a hint that an entity of ours has work."""
+        worker = self._workers.get(entity)
+        if worker is not None:
+            worker.hint()
+        elif self._takes(entity):
+            self._start(self._new_worker(entity), None)
+
+    def wish(self, entity: Entity) -> ClaimWish | None:
+        """Prepares for a claim that a send brings; None: the entity is busy, full, or not ours to serve."""
+        worker = self._workers.get(entity)
+        if worker is None:
+            if not self._takes(entity) or len(self._workers) >= self._room:
+                return None
+            worker = self._new_worker(entity)
+        if not worker.reserve():
+            return None
+        return worker.wish()
+
+    def take_claim(self, entity: Entity, answer: SendClaimAnswer) -> None:
+        """Takes what became of a wish; called once for each, also when the sender has gone."""
+        worker = self._workers.get(entity)
+        if worker is None or not worker.claiming:
+            return  # it ended meanwhile; what was claimed, this incarnation has given up
+        worker.take_claim(answer)
+        if worker.started:
+            return
+        if isinstance(answer, NotClaimed) and not worker.hinted():
+            del self._workers[entity]
+        else:
+            self._start(worker, None if isinstance(answer, NotClaimed) else answer)
+
+    def cancel_command(self, entity: Entity, command_id: str) -> None:
+        """Takes a hint that a command's caller has gone."""
+        worker = self._workers.get(entity)
+        if worker is not None:
+            worker.cancel_command(command_id)
+
+    def forget(self, worker: Worker) -> None:
+        """Takes note that a worker has ended."""
+        if self._workers.get(worker.entity) is worker:
+            del self._workers[worker.entity]
+        if worker.hinted():
+            self.wake(worker.entity)
+        if self.draining and not self._workers:
+            self._empty.set()
+
+    def _takes(self, entity: Entity) -> bool:
+        return (
+            self._nursery is not None
+            and not self.draining
+            and not self.scope.cancel_called
+            and entity.type in self._types
+            and not self._elsewhere(entity)
+        )
+
+    def _new_worker(self, entity: Entity) -> Worker:
+        worker = self._workers[entity] = Worker(entity, self, self._make_turns(entity))
+        return worker
+
+    def _start(self, worker: Worker, first: ClaimAnswer | None) -> None:
+        if self._nursery is None or self.scope.cancel_called:
+            self._workers.pop(worker.entity, None)
+            return
+        worker.started = True
+        self.counts.created += 1
+        self._nursery.start_soon(worker.run, first, name=str(worker.entity))
+
+    # -------------------------------------------------------------------------------- reports
+    def take_report(self, report: Report) -> None:
+        """Takes what a heartbeat found; the newest one counts."""
+        self._report = report
+        self._news.set()
+
+    def look_soon(self) -> None:
+        """Takes note that hints may have been lost."""
+        self._look = True
+        self._news.set()
+
+    async def _attend(self) -> None:
+        """Attends to reports, for ever."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            report, self._report = self._report, None
+            look, self._look = self._look, False
+            try:
+                if look:
+                    await self._read_all(self.store.wakes)
+                if report is not None and not self.draining:
+                    await self._attend_to(report)
+            except LeaseLost as lost:
+                self.end_lease(str(lost))
+            except TrioqueueError as error:
+                logger.warning("could not attend to a heartbeat's report: %s", error)
+
+    async def _attend_to(self, report: Report) -> None:
+        for entity in report.wakes:
+            self.wake(entity)
+        if len(report.wakes) >= PAGE:
+            await self._read_all(self.store.wakes)
+        for entity in report.cancels:
+            for command_id in await self.store.cancelled(entity):
+                self.cancel_command(entity, command_id)
+        # A count that differs once may only be late; twice in a row it is looked into: the answer to a claim was lost, say.
+        differs = report.owned != len(self._workers)
+        if differs and self._differed:
+            await self._read_all(self.store.owned)
+        self._differed = differs
+        if report.ready:
+            await self.store.assign(self.member, report.ready)
+        self.pressed = report.pressed
+        if report.pressed:
+            for worker in list(self._workers.values()):
+                worker.yield_if_idle()
+        for silent in report.silent:
+            if silent.incarnation != self.member.incarnation and await self.store.reap(self.member, silent):
+                logger.warning(
+                    "%s was silent: its entities were handed on",
+                    silent.incarnation,
+                    extra={"event": "reaped", "pod": silent.incarnation},
+                )
+
+    async def _read_all(self, read: Callable[[Member, int], Awaitable[tuple[Entity, ...]]]) -> None:
+        """Wakes everything in a list of ours that has no worker, or has one that sleeps although there is work."""
+        offset = 0
+        while True:
+            page = await read(self.member, offset)
+            for entity in page:
+                if read == self.store.wakes or entity not in self._workers:
+                    self.wake(entity)
+            if len(page) < PAGE:
+                return
+            offset += PAGE

@@ -1,0 +1,146 @@
+"""What a pod does with the entities of one type: its handlers, with all that they ask for found."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import attrs
+import trio
+
+from trioqueue._errors import BadDeclaration
+from trioqueue._names import Entity
+from trioqueue.messages.policy import EntityPolicy, Retry
+from trioqueue.messages.registry import Activation, Handler, Registry
+from trioqueue.messages.state import StateInfo, state_info_of
+from trioqueue.runtime.context import Context
+
+
+@attrs.frozen(eq=False)
+class BoundHandler:
+    """A handler and where its parameters come from."""
+
+    handler: Handler
+    retry: Retry
+    timeout: float | None
+    state_names: tuple[str, ...]
+    context_names: tuple[str, ...]
+    activation_names: tuple[str, ...]
+    fixed: Mapping[str, Any]
+
+    def arguments(self, state: Any, context: Context, activation: Any) -> dict[str, Any]:
+        """Gives what the handler is called with, beside the command."""
+        arguments = dict(self.fixed)
+        for name in self.state_names:
+            arguments[name] = state
+        for name in self.context_names:
+            arguments[name] = context
+        for name in self.activation_names:
+            arguments[name] = activation
+        return arguments
+
+
+@attrs.frozen(eq=False)
+class Service:
+    """All that a worker needs to know of its entity's type."""
+
+    entity_type: str
+    policy: EntityPolicy
+    registry: Registry
+    handlers: Mapping[str, BoundHandler]
+    state: StateInfo | None
+    activate: Callable[[Entity, trio.Nursery], AbstractAsyncContextManager[Any]] | None
+
+
+def build_services(
+    registry: Registry,
+    types: frozenset[str],
+    policies: Mapping[str, EntityPolicy],
+    provide: Mapping[type[Any], Any],
+) -> dict[str, Service]:
+    """Finds, for each type, everything that its handlers ask for.
+
+    Raises:
+        BadDeclaration: A handler or an activation asks for something nobody provides.
+    """
+    services: dict[str, Service] = {}
+    for entity_type in sorted(types):
+        state = registry.state_of(entity_type)
+        activation = registry.activation_of(entity_type)
+        policy = policies.get(entity_type, EntityPolicy())
+        services[entity_type] = Service(
+            entity_type=entity_type,
+            policy=policy,
+            registry=registry,
+            handlers={
+                info.name: _bound(registry, entity_type, info.name, state, activation, policy, provide)
+                for info in registry.commands_of(entity_type)
+            },
+            state=state_info_of(state) if state else None,
+            activate=_activate(activation, provide) if activation else None,
+        )
+    return services
+
+
+def _bound(
+    registry: Registry,
+    entity_type: str,
+    name: str,
+    state: type[Any] | None,
+    activation: Activation | None,
+    policy: EntityPolicy,
+    provide: Mapping[type[Any], Any],
+) -> BoundHandler:
+    handler = registry.handler(entity_type, name)
+    assert handler is not None
+    of_state: list[str] = []
+    of_context: list[str] = []
+    of_activation: list[str] = []
+    fixed: dict[str, Any] = {}
+    for parameter, wanted in handler.parameters:
+        if wanted is state and state is not None:
+            of_state.append(parameter)
+        elif wanted is Context:
+            of_context.append(parameter)
+        elif activation is not None and wanted == activation.provides:
+            of_activation.append(parameter)
+        elif wanted in provide:
+            fixed[parameter] = provide[wanted]
+        elif parameter not in handler.optional:
+            raise BadDeclaration(_missing(handler.qualname, parameter, wanted))
+    return BoundHandler(
+        handler,
+        handler.retry or policy.retry,
+        handler.timeout if handler.timeout is not None else policy.timeout,
+        tuple(of_state),
+        tuple(of_context),
+        tuple(of_activation),
+        fixed,
+    )
+
+
+def _activate(
+    activation: Activation, provide: Mapping[type[Any], Any]
+) -> Callable[[Entity, trio.Nursery], AbstractAsyncContextManager[Any]]:
+    fixed: dict[str, Any] = {}
+    of_entity = [parameter for parameter, wanted in activation.parameters if wanted is Entity]
+    of_nursery = [parameter for parameter, wanted in activation.parameters if wanted is trio.Nursery]
+    for parameter, wanted in activation.parameters:
+        if wanted is Entity or wanted is trio.Nursery:
+            continue
+        if wanted in provide:
+            fixed[parameter] = provide[wanted]
+        elif parameter not in activation.optional:
+            raise BadDeclaration(_missing(activation.qualname, parameter, wanted))
+
+    def activate(entity: Entity, nursery: trio.Nursery) -> AbstractAsyncContextManager[Any]:
+        return activation.open(**fixed, **dict.fromkeys(of_entity, entity), **dict.fromkeys(of_nursery, nursery))
+
+    return activate
+
+
+def _missing(qualname: str, parameter: str, wanted: Any) -> str:
+    shown = getattr(wanted, "__qualname__", repr(wanted))
+    return (
+        f"{qualname} asks for {parameter}: {shown}, which nobody provides: "
+        f"open with provide={{{shown}: ...}}, or yield one from the activation."
+    )

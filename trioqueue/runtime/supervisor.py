@@ -1,0 +1,185 @@
+"""The top of a pod: incarnation after incarnation, and a graceful end."""
+
+import logging
+from collections.abc import Callable
+from random import random
+
+import trio
+
+from trioqueue._errors import TrioqueueError
+from trioqueue._names import Entity
+from trioqueue.messages.policy import Drain
+from trioqueue.runtime.incarnation import Incarnation
+from trioqueue.runtime.turns import Counts, Turns
+from trioqueue.stores.contract import LeaseLost, Member, PodInfo, Silent, Store
+
+logger = logging.getLogger("trioqueue.pod")
+
+REJOIN_PAUSE = 0.2
+"""Seconds to twice that before joining anew, so that a fleet doesn't come back in one moment."""
+
+LINGER = 1.0
+"""Seconds that cancelled workers get before a new incarnation joins without waiting for them."""
+
+GIVE_UP_PAUSE = 1.0
+"""Seconds between attempts to give an older incarnation up; its silence ends it at the latest."""
+
+
+class Supervisor:
+    """Keeps a pod registered, and its workers within its lease."""
+
+    def __init__(
+        self,
+        store: Store,
+        info: PodInfo,
+        drain: Drain,
+        make_turns: Callable[[Entity], Turns],
+        counts: Counts,
+        deliver: Callable[[str, bytes], None],
+    ) -> None:
+        self._store = store
+        self._info = info
+        self._drain = drain
+        self._make_turns = make_turns
+        self._counts = counts
+        self._deliver = deliver
+        # The one that serves now; None while none does (joining, or after the end).
+        self.incarnation: Incarnation | None = None
+        # Older ones some of whose workers do not end: a thread, a shield, a handler that swallows Cancelled.
+        self._lingering: list[Incarnation] = []
+        self._ending = False
+        self._ended = trio.Event()
+
+    async def join(self) -> None:
+        """Registers the first incarnation.
+
+        Raises:
+            Incompatible, StoreUnavailable, AccessDenied: The pod can't be part of this fleet.
+        """
+        self._next = self._new(await self._store.join(self._info))
+
+    def _new(self, member: Member) -> Incarnation:
+        return Incarnation(
+            self._store,
+            member,
+            self._info,
+            self._make_turns,
+            self._counts,
+            self._deliver,
+            lambda entity: any(entity in older.busy() for older in self._lingering),
+        )
+
+    async def run(self) -> None:
+        """Serves, and joins anew whenever the lease was lost, until `end`.
+
+        Children: one task for each incarnation; more than one only while an older one's workers will not end.
+        """
+        try:
+            async with trio.open_nursery() as incarnations:
+                given_up: Incarnation | None = None
+                incarnation = self._next
+                while True:
+                    over = trio.Event()
+                    incarnations.start_soon(self._serve, incarnation, given_up, over)
+                    await over.wait()
+                    if self._ending:
+                        return
+                    given_up, incarnation = incarnation, await self._join_anew()
+        finally:
+            self.incarnation = None
+            self._ended.set()
+
+    async def _join_anew(self) -> Incarnation:
+        while True:
+            await trio.sleep(REJOIN_PAUSE * (1 + random()))
+            try:
+                return self._new(await self._store.join(self._info))
+            except TrioqueueError as error:
+                logger.warning("could not join anew: %s", error, extra={"event": "join_failed"})
+
+    async def _serve(self, incarnation: Incarnation, given_up: Incarnation | None, over: trio.Event) -> None:
+        """Runs one incarnation to its end.
+
+        `over` is set as soon as another may join: when this one has ended, or its lease is over and some of its workers
+        will not end.
+        """
+        async with self._store.hold_lease(incarnation.member, self._info.lease, incarnation.take_report) as lease:
+            self.incarnation = incarnation
+            logger.info(
+                "%s serves %s",
+                incarnation.member.incarnation,
+                ", ".join(sorted(self._info.types)),
+                extra={"event": "joined", "pod": incarnation.member.incarnation},
+            )
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._when_over, incarnation, over)
+                if given_up is not None:
+                    nursery.start_soon(self._give_up, incarnation, given_up)
+                await incarnation.run(lease)
+                nursery.cancel_scope.cancel()
+            if incarnation in self._lingering:
+                self._lingering.remove(incarnation)
+            if self._ending:
+                await self._hand_on(incarnation)
+        over.set()
+
+    async def _when_over(self, incarnation: Incarnation, over: trio.Event) -> None:
+        """Lets another incarnation join although workers of this one will not end; they are reported."""
+        await incarnation.over.wait()
+        self.incarnation = None
+        await trio.sleep(LINGER)
+        logger.error(
+            "handlers of %s do not end though they were cancelled; these entities are not served here until they do",
+            ", ".join(map(str, incarnation.busy())),
+            extra={"event": "lingering", "entities": [str(entity) for entity in incarnation.busy()]},
+        )
+        self._lingering.append(incarnation)
+        over.set()
+
+    async def _give_up(self, now: Incarnation, before: Incarnation) -> None:
+        """Hands on what an older incarnation of this process still owns."""
+        old = Silent(before.member.incarnation, tuple(self._info.types))
+        while True:
+            try:
+                await self._store.reap(now.member, old, gave_up=True)
+                return
+            except LeaseLost as lost:
+                now.end_lease(str(lost))
+                return
+            except TrioqueueError as error:
+                logger.warning("could not give up %s: %s", old.incarnation, error)
+                await trio.sleep(GIVE_UP_PAUSE)
+
+    async def _hand_on(self, incarnation: Incarnation) -> None:
+        """Gives up whatever is still ours at the end, and leaves the registry."""
+        try:
+            me = Silent(incarnation.member.incarnation, tuple(self._info.types))
+            await self._store.reap(incarnation.member, me, gave_up=True)
+            logger.info("%s has left", me.incarnation, extra={"event": "left", "pod": me.incarnation})
+        except (LeaseLost, TrioqueueError) as error:
+            logger.warning("%s could not leave: %s", incarnation.member.incarnation, error)
+
+    async def end(self, *, soft: bool) -> None:
+        """Drains: nothing new is begun, handlers may end, then they are cancelled, and every entity is handed on.
+
+        Cancelled: the pod ends without a goodbye, and is reaped for its silence.
+        """
+        self._ending = True
+        incarnation = self.incarnation
+        if incarnation is not None:
+            try:
+                with trio.move_on_after(self._drain.soft if soft else 0):
+                    await self._store.retire(incarnation.member)
+                    incarnation.drain()
+                    await incarnation.wait_empty()
+            except (LeaseLost, TrioqueueError) as error:
+                logger.warning("could not drain gracefully: %s", error)
+            incarnation.scope.cancel(reason="the pod ends")
+        with trio.move_on_after(self._drain.hard) as hard:
+            await self._ended.wait()
+        if hard.cancelled_caught:
+            logger.error(
+                "handlers do not end though they were cancelled: %s",
+                ", ".join(map(str, incarnation.busy())) if incarnation else "unknown",
+                extra={"event": "drain_overdue"},
+            )

@@ -1,0 +1,386 @@
+"""Handling one command: from its envelope to what is to be committed.
+
+`Turns` belongs to one worker.  It holds the entity's state as it was committed last, runs the handler on a live copy, and
+turns the way it ended into a commit.  It writes nothing itself: what it made stands when `committed` is called.
+"""
+
+import logging
+import math
+import traceback
+from random import random
+from typing import Any
+
+import attrs
+import trio
+
+from trioqueue._errors import BadDeclaration, DecodeError, NewerVersion, StateTooLarge, TrioqueueError, UnknownCommand
+from trioqueue._names import Entity
+from trioqueue.messages.codec import Codec
+from trioqueue.messages.envelope import Envelope, decode_envelope
+from trioqueue.messages.policy import Retry
+from trioqueue.messages.rejection import rejection_fields, rejection_name
+from trioqueue.protocol.outcome import Kind, Outcome
+from trioqueue.protocol.turn import (
+    Cancelled,
+    Done,
+    Drop,
+    Ending,
+    Expired,
+    GiveUp,
+    Raised,
+    Rejected,
+    Returned,
+    TryAgain,
+    Verdict,
+    decide,
+    single_leaf,
+)
+from trioqueue.runtime.context import Context, Sender, Slots, current_turn
+from trioqueue.runtime.receiver import KEEP_MS
+from trioqueue.runtime.service import BoundHandler, Service
+from trioqueue.stores.contract import NOT_MODIFIED, Claimed, Commit, DeadLetter, Outgoing, Queued, Reply
+
+logger = logging.getLogger("trioqueue.worker")
+
+MAX_TRACEBACK = 16_384
+"""Characters of a traceback that is kept with a dead letter and told to the caller; the end matters most."""
+
+GIVE_UP_AT_ONCE = Retry(attempts=1)
+"""For commands that no repetition repairs, as their bytes stay what they are."""
+
+
+class HandlerTimeout(Exception):
+    """A handler took longer than its `timeout`; counted as its failure."""
+
+
+class PodsDied(Exception):
+    """Pods died while they handled this command; counted apart from its failures."""
+
+
+@attrs.define
+class Counts:
+    """What the workers of one pod did."""
+
+    created: int = 0
+    passivated: int = 0
+    handled: int = 0
+    failed: int = 0
+    dead: int = 0
+
+
+@attrs.frozen
+class Hold:
+    """This pod can't handle the head, but another may: let go of the entity."""
+
+
+@attrs.define
+class Finished:
+    """A turn that is over: what to commit, the state as it will then be, and who in this process waits for it."""
+
+    commit: Commit
+    state: bytes | None = None
+    local_replies: tuple[tuple[str, bytes], ...] = ()
+
+
+class Turns:
+    """The turns of one entity in one worker."""
+
+    def __init__(
+        self, entity: Entity, service: Service, codec: Codec, sender: Sender, slots: Slots, client: str, counts: Counts
+    ) -> None:
+        self.service = service
+        self._entity = entity
+        self._codec = codec
+        self._sender = sender
+        self._slots = slots
+        self._client = client
+        self._counts = counts
+        self.epoch: int | None = None  # None: never claimed
+        self._done = 0
+        self.state_version = ""  # names `_state`, the state that was committed last; "" with None
+        self._state: bytes | None = None
+        # The object that handlers change.  Either None, or equal to `_state` whenever no turn is open.
+        self._live: Any = None
+        # What is known of the head alone; zeros once the head of the last claim was settled.
+        self._attempts = self._crashes = self._unknown_us = 0
+        self._now_us, self._fetched_at = 0, 0.0  # store time of the last batch, and our time when it came
+        # The command whose handler runs, its scope, and whether its caller cancelled it.
+        self._running: str | None = None
+        self._scope: trio.CancelScope | None = None
+        self._cancelled = False
+
+    # -------------------------------------------------------------------------------- what the worker tells
+    def begin(self, claimed: Claimed) -> None:
+        """Takes over a claim."""
+        self.epoch, self._done = claimed.epoch, claimed.done
+        self._attempts, self._crashes, self._unknown_us = claimed.attempts, claimed.crashes, claimed.unknown_us
+        self.fetched(claimed.now_us)
+        if claimed.state is not NOT_MODIFIED:
+            assert not isinstance(claimed.state, str)
+            self._state, self._live = claimed.state, None
+        self.state_version = claimed.state_version
+
+    def fetched(self, now_us: int) -> None:
+        """Notes the store's time with a new batch."""
+        self._now_us, self._fetched_at = now_us, trio.current_time()
+
+    def cancel(self, command_id: str) -> None:
+        """Cancels the handler that runs, if it is this command's."""
+        if self._running == command_id and self._scope is not None:
+            self._cancelled = True
+            self._scope.cancel(reason="the caller cancelled the command")
+
+    def committed(self, finished: Finished) -> None:
+        """Takes note that a turn stands."""
+        commit = finished.commit
+        if commit.state is not None:
+            self.state_version, self._state = f"{commit.epoch}.{commit.done}", commit.state
+        self._done += commit.pops + (commit.retry_ms is not None)
+        self._attempts = self._crashes = self._unknown_us = 0
+
+    def put_off(self, seconds: float) -> Commit:
+        """Makes the commit that lets the head wait without counting a failure."""
+        return self._commit(retry_ms=math.ceil(seconds * 1000), failed=False)
+
+    def _commit(self, **what: Any) -> Commit:
+        assert self.epoch is not None
+        return Commit(self._entity, self.epoch, self._done, **what)
+
+    # -------------------------------------------------------------------------------- one turn
+    async def take(
+        self, queued: Queued, cancels: set[str], nursery: trio.Nursery, provided: Any, *, last: bool
+    ) -> Finished | Hold:
+        """Handles the head of the mailbox.
+
+        Cancelled: the handler is cancelled and nothing of it will stand; the command is still the head.
+
+        Args:
+            queued: the head.
+            cancels: commands whose callers have gone.
+            nursery: the entity's, for `Context.nursery`.
+            provided: what the activation yielded.
+            last: nothing else is in hand, so the commit asks for more.
+        """
+        want = self.service.policy.fetch if last else 0
+        try:
+            envelope = decode_envelope(self._codec, self._entity, queued.data)
+        except DecodeError as error:
+            return self._bury(queued, None, error, want)
+        bound = self.service.handlers.get(envelope.name)
+        if self._crashes > self.service.policy.max_crashes:
+            return self._bury(queued, envelope, PodsDied(f"{self._crashes} pods died while they handled it"), want)
+        unknown = UnknownCommand(str(self._entity), envelope.name) if bound is None else None
+        if bound is not None:
+            try:
+                command = self._command(bound, envelope)
+                self._thaw()
+            except NewerVersion as error:
+                unknown = error
+            except DecodeError as error:
+                return self._bury(queued, envelope, error, want)
+        if unknown is not None or bound is None:
+            assert unknown is not None
+            if self._unknown_us / 1e6 < self.service.policy.unknown_grace:
+                return Hold()
+            return self._bury(queued, envelope, unknown, want)
+        left = self._time_left(queued, envelope)
+        if envelope.command_id in cancels or left <= 0:
+            return self._settle(queued, envelope, bound, Drop(expired=left <= 0), [], want)
+        await self._slots.take()
+        try:
+            context = self._context(envelope, queued, nursery, left, bound.timeout)
+            ending = await self._run(bound, command, context, provided, left)
+        finally:
+            self._slots.give_back()
+        return self._judge(queued, envelope, bound, ending, context, want)
+
+    def _command(self, bound: BoundHandler, envelope: Envelope) -> Any:
+        cls = bound.handler.info.cls
+        payload = self.service.registry.upcasted(cls, envelope.payload, envelope.version)
+        return self._codec.structure(payload, cls)
+
+    def _thaw(self) -> None:
+        """Makes the live state equal to the committed one, if it isn't."""
+        state = self.service.state
+        if state is None or self._live is not None:
+            return
+        if self._state is None:
+            self._live = state.cls()
+            return
+        wire = self._codec.loads(self._state)
+        try:
+            version, fields = wire["v"], wire["s"]
+        except (TypeError, KeyError):
+            raise DecodeError("the state is not an object with version and fields", self._state) from None
+        self._live = self._codec.structure(self.service.registry.upcasted(state.cls, fields, version), state.cls)
+
+    def _frozen(self) -> bytes | None:
+        """Encodes the live state; None: it has not changed."""
+        state = self.service.state
+        if state is None:
+            return None
+        encoded = self._codec.dumps({"v": state.version, "s": self._codec.unstructure(self._live, state.cls)})
+        if len(encoded) > self.service.policy.max_state:
+            raise StateTooLarge(len(encoded), self.service.policy.max_state)
+        return None if encoded == self._state else encoded
+
+    def _time_left(self, queued: Queued, envelope: Envelope) -> float:
+        """Says how many seconds the caller will still wait, by the store's clock and the time since it told it."""
+        if envelope.deadline is None:
+            return math.inf
+        waited = (self._now_us - queued.accepted_us) / 1e6 + trio.current_time() - self._fetched_at
+        return envelope.deadline - waited
+
+    def _context(
+        self, envelope: Envelope, queued: Queued, nursery: trio.Nursery, left: float, timeout: float | None
+    ) -> Context:
+        assert self.epoch is not None
+        return Context(
+            entity=self._entity.type,
+            entity_id=self._entity.id,
+            command_id=envelope.command_id,
+            attempt=self._attempts + 1,
+            fence=self.epoch,
+            sent_at=queued.accepted_us / 1e6,
+            headers=envelope.headers,
+            deadline=trio.current_time() + min(left, math.inf if timeout is None else timeout),
+            nursery=nursery,
+            sender=self._sender,
+            task=trio.lowlevel.current_task(),
+            slots=self._slots,
+            waiting=envelope.chain,
+            child_id=f"{self.epoch:x}-{self._done}",
+        )
+
+    async def _run(
+        self, bound: BoundHandler, command: Any, context: Context, provided: Any, left: float
+    ) -> Ending:
+        self._running, self._cancelled = context.command_id, False
+        ending: Ending | None = None
+        token = current_turn.set(context)
+        try:
+            with trio.CancelScope(deadline=context.deadline) as self._scope:
+                arguments = bound.arguments(self._live, context, provided)
+                ending = Returned(await bound.handler.function(command, **arguments))
+        except Exception as error:
+            ending = Raised(error)
+        finally:
+            current_turn.reset(token)
+            self._running = self._scope = None
+        if ending is not None:
+            return ending
+        if self._cancelled:
+            return Cancelled()
+        if bound.timeout is not None and bound.timeout < left:
+            return Raised(HandlerTimeout(f"the handler took longer than its timeout of {bound.timeout:g} s"))
+        return Expired()
+
+    def _judge(
+        self,
+        queued: Queued,
+        envelope: Envelope,
+        bound: BoundHandler,
+        ending: Ending,
+        context: Context,
+        want: int,
+    ) -> Finished:
+        """Turns the way a handler ended into a commit."""
+        children = context.close()
+        self._counts.handled += 1
+        info = bound.handler.info
+        verdict = decide(
+            ending, retry=bound.retry, failures=self._attempts, is_query=info.is_query, random=random
+        )
+        if isinstance(verdict, Done):
+            try:
+                state = self._frozen()
+                if info.is_query and (state is not None or children):
+                    raise BadDeclaration(f"{bound.handler.qualname} handles a query, but changed the state or sent")
+                reply = self._codec.unstructure(verdict.value, info.reply_type()) if envelope.reply_to else None
+                finished = self._settle(queued, envelope, bound, Done(reply), children, want)
+                finished.commit.state = state
+                return finished
+            except TrioqueueError as error:
+                verdict = decide(
+                    Raised(error), retry=bound.retry, failures=self._attempts, is_query=info.is_query, random=random
+                )
+        self._live = None  # what the handler did to it never was
+        return self._settle(queued, envelope, bound, verdict, [], want)
+
+    def _settle(
+        self,
+        queued: Queued,
+        envelope: Envelope,
+        bound: BoundHandler,
+        verdict: Verdict,
+        children: list[Outgoing],
+        want: int,
+    ) -> Finished:
+        command_id = envelope.command_id
+        match verdict:
+            case TryAgain(wait, error):
+                self._counts.failed += 1
+                logger.warning(
+                    "%s of %s failed (attempt %d), again in %.2f s: %r",
+                    envelope.name,
+                    self._entity,
+                    self._attempts + 1,
+                    wait,
+                    single_leaf(error),
+                    extra={"event": "retry", "entity": str(self._entity), "command_id": command_id},
+                )
+                return Finished(self._commit(retry_ms=math.ceil(wait * 1000)))
+            case GiveUp(error):
+                self._counts.failed += 1
+                return self._bury(queued, envelope, error, want)
+            case Done(value):
+                outcome = Outcome(Kind.DONE, value)
+            case Rejected(rejection):
+                fields = rejection_fields(self._codec, rejection) if envelope.reply_to else None
+                outcome = Outcome(Kind.REJECTED, fields, rejection_name(rejection))
+            case Drop(expired):
+                outcome = Outcome(Kind.EXPIRED if expired else Kind.CANCELLED)
+        return self._finish(envelope, outcome, want, children=children)
+
+    def _bury(self, queued: Queued, envelope: Envelope | None, error: BaseException, want: int) -> Finished:
+        """Gives a command up: to the dead letters, and the error to whoever waits."""
+        self._counts.dead += 1
+        trace = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
+        leaf = single_leaf(error)
+        text = f"{type(leaf).__name__}: {leaf}"
+        command_id = envelope.command_id if envelope else f"{self.epoch:x}-{self._done}.undecodable"
+        logger.error(
+            "%s of %s is a dead letter after %d attempts: %s",
+            envelope.name if envelope else "a command that can't be decoded",
+            self._entity,
+            self._attempts + 1,
+            text,
+            exc_info=error,
+            extra={"event": "dead_letter", "entity": str(self._entity), "command_id": command_id},
+        )
+        record = self._codec.dumps(
+            {
+                "entity": str(self._entity),
+                "envelope": queued.data.decode("utf-8", "backslashreplace"),
+                "error": text,
+                "traceback": trace,
+                "attempts": self._attempts + 1,
+                "crashes": self._crashes,
+                "accepted_us": queued.accepted_us,
+            }
+        )
+        outcome = Outcome(Kind.DEAD, text, type(leaf).__name__, trace)
+        return self._finish(envelope, outcome, want, dead=(DeadLetter(command_id, record),))
+
+    def _finish(self, envelope: Envelope | None, outcome: Outcome, want: int, **more: Any) -> Finished:
+        local: tuple[tuple[str, bytes], ...] = ()
+        replies: tuple[Reply, ...] = ()
+        if envelope is not None and envelope.reply_to is not None:
+            wire = self._codec.dumps(outcome.to_wire())
+            here = envelope.reply_to == self._client
+            replies = (Reply(envelope.command_id, "" if here else envelope.reply_to, wire, KEEP_MS),)
+            local = ((envelope.command_id, wire),) if here else ()
+        settled = (envelope.command_id,) if envelope and outcome.kind is Kind.CANCELLED else ()
+        return Finished(
+            self._commit(pops=1, replies=replies, settled_cancels=settled, want=want, **more), local_replies=local
+        )

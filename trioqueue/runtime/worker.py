@@ -1,0 +1,322 @@
+"""One entity's scope in a pod: claim, activation, turn after turn, idle, release.
+
+A worker is the only one in this process that handles its entity, and holds it under the epoch of its last claim.  It is
+told of new work by being woken; what the work is, only a claim or a commit says.  It ends when the entity was let go, or
+when its incarnation has lost the lease, which cancels it from outside.
+"""
+
+import logging
+import math
+from collections import deque
+from contextlib import AsyncExitStack
+from random import random
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from trioqueue._errors import TrioqueueError
+from trioqueue._names import Entity
+from trioqueue.protocol.turn import single_leaf
+from trioqueue.runtime.turns import Finished, Hold, Turns
+from trioqueue.stores.contract import (
+    Backoff,
+    ClaimAnswer,
+    Claimed,
+    ClaimWish,
+    CommitAnswer,
+    Empty,
+    Fenced,
+    Later,
+    LeaseLost,
+    Next,
+    NotYours,
+    Parked,
+    Queued,
+    SendClaimAnswer,
+)
+
+if TYPE_CHECKING:
+    from trioqueue.runtime.incarnation import Incarnation
+
+logger = logging.getLogger("trioqueue.worker")
+
+GONE = "gone"
+"""In place of a reason to release: the entity is not ours any more."""
+
+LATER_PAUSE = 0.1
+"""Seconds before asking again for a head that once killed its pod, while another such one is in hand."""
+
+
+class Worker:
+    """Serves one entity.
+
+    `entity`: whom.  `cancels`: commands of it whose callers have gone, as far as it was told.
+    """
+
+    def __init__(self, entity: Entity, incarnation: "Incarnation", turns: Turns) -> None:
+        self.entity = entity
+        self._incarnation = incarnation
+        self._turns = turns
+        self._service = turns.service
+        # Where it sleeps; not None exactly while it may be woken, by setting it to None and rescheduling.
+        self._sleeper: trio.lowlevel.Task | None = None
+        # The scope that ends the sleep by itself; its deadline is moved away while a claim is on its way to it.
+        self._sleep_scope: trio.CancelScope | None = None
+        # True: the sleep is a rest without work, so a hint may end it.  False: the head waits, no hint starts it earlier.
+        self._parked = False
+        self.claiming = False  # a send's claim is under way for it: nobody else asks meanwhile
+        self._hinted = False  # told of work while it could not be woken; cleared by each claim
+        self.started = False
+        self._cause: Any = None  # what woke it: an answer, or None
+        self._hand: deque[Queued] = deque()  # fetched and not settled: the mailbox begins with them
+        self.cancels: set[str] = set()
+        self._failures = 0  # of the activation, since it last began
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.entity} {'parked' if self._parked else 'busy'}, {len(self._hand)} in hand>"
+
+    # -------------------------------------------------------------------------------- from outside, sync
+    def hint(self) -> None:
+        """Tells it that there may be work."""
+        if self.claiming or not self._parked or self._sleeper is None:
+            self._hinted = True
+        else:
+            self._hinted = True
+            self._wake(None)
+
+    def reserve(self) -> bool:
+        """Keeps it asleep for a claim that a send brings; False: it is busy and finds the work by itself."""
+        if self.claiming or self.started and (not self._parked or self._sleeper is None):
+            return False
+        self.claiming = True
+        if self._sleep_scope is not None:
+            self._sleep_scope.deadline = math.inf
+        return True
+
+    def take_claim(self, answer: SendClaimAnswer) -> None:
+        """Gives it the claim that `reserve` announced."""
+        self.claiming = False
+        if self._sleeper is not None:
+            self._wake(answer)
+
+    def hurry(self) -> None:
+        """Wakes it from any rest, since it shall let go of its entity."""
+        if self._sleeper is not None and not self.claiming:
+            self._wake(None)
+
+    def cancel_command(self, command_id: str) -> None:
+        """Takes note that a command's caller has gone; a running handler of it is cancelled."""
+        self.cancels.add(command_id)
+        self._turns.cancel(command_id)
+
+    def yield_if_idle(self) -> None:
+        """Lets go of the entity if it is idle, for the sake of those that wait for room."""
+        if self._parked and self._sleeper is not None and not self.claiming and not self._hinted:
+            self._wake(None)
+
+    def wish(self) -> ClaimWish:
+        """Says what a send's claim is to ask for."""
+        return ClaimWish(self.entity, self._turns.state_version, self._service.policy.fetch)
+
+    def hinted(self) -> bool:
+        """Says whether it was told of work that it has not looked for yet."""
+        return self._hinted
+
+    def _wake(self, cause: Any) -> None:
+        assert self._sleeper is not None
+        self._cause = cause
+        task, self._sleeper = self._sleeper, None
+        trio.lowlevel.reschedule(task)
+
+    async def _sleep(self, seconds: float, *, parked: bool) -> bool:
+        """Rests; True: it was woken, and `_cause` says by what.  False: the time is over."""
+        if parked and self._hinted:
+            self._cause = None
+            return True
+
+        def leave(_raise_cancel: object) -> trio.lowlevel.Abort:
+            self._sleeper = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        with trio.CancelScope(deadline=trio.current_time() + seconds) as self._sleep_scope:
+            self._parked = parked
+            self._sleeper = trio.lowlevel.current_task()
+            try:
+                await trio.lowlevel.wait_task_rescheduled(leave)
+            finally:
+                self._parked, self._sleep_scope = False, None
+            return True
+        return False
+
+    # -------------------------------------------------------------------------------- its life
+    async def run(self, first: ClaimAnswer | None) -> None:
+        """Serves the entity until it is let go of."""
+        self.started = True
+        try:
+            await self._serve(first)
+        except LeaseLost as lost:
+            self._incarnation.end_lease(str(lost))
+        except TrioqueueError as error:
+            # The entity is still ours by the store, which reports it with the next heartbeat.
+            logger.error("the worker of %s ends: %s", self.entity, error, extra={"event": "worker_failed"})
+        finally:
+            self._incarnation.forget(self)
+
+    async def _serve(self, answer: ClaimAnswer | None) -> None:
+        if answer is None:
+            answer = await self._claim()
+        else:
+            self._note(answer)
+        while True:
+            held = await self._until_claimed(answer)
+            why = held if isinstance(held, str) else await self._activate()
+            if why == GONE:
+                return
+            store, member = self._incarnation.store, self._incarnation.member
+            if await store.release(member, self.entity, self._turns.epoch, why):
+                self._incarnation.counts.passivated += why == "idle"
+                return
+            answer = await self._claim()
+
+    async def _until_claimed(self, answer: ClaimAnswer | CommitAnswer) -> Claimed | str:
+        """Rests until there is work that may be started, or the entity is to be let go of."""
+        while not isinstance(answer, Claimed):
+            rested = await self._rest(answer)
+            if isinstance(rested, str):
+                return rested
+            answer = rested
+        return answer
+
+    async def _claim(self) -> ClaimAnswer:
+        self._hinted = False
+        answer = await self._incarnation.store.claim(
+            self._incarnation.member,
+            self.entity,
+            have=self._turns.state_version,
+            fetch=self._service.policy.fetch,
+        )
+        self._note(answer)
+        return answer
+
+    def _note(self, answer: ClaimAnswer) -> None:
+        """Takes over what a claim says beside the commands."""
+        if isinstance(answer, Claimed):
+            self._turns.begin(answer)
+            self._hand = deque(answer.batch)
+            self.cancels = set(answer.cancels)
+        elif isinstance(answer, Empty):
+            self._turns.epoch = answer.epoch
+
+    async def _rest(self, answer: ClaimAnswer | CommitAnswer) -> ClaimAnswer | str:
+        """Waits for what comes after an answer without work: the next claim's answer, or why to let go."""
+        if isinstance(answer, NotYours | Fenced):
+            return GONE
+        if self._incarnation.draining:
+            return "handoff"
+        if isinstance(answer, Backoff | Later):
+            await self._sleep(answer.seconds if isinstance(answer, Backoff) else LATER_PAUSE, parked=False)
+        elif not await self._sleep(self._service.policy.idle_timeout, parked=True):
+            return "idle"
+        brought, self._cause = self._cause, None
+        if isinstance(brought, Claimed | Empty | Backoff | Later | NotYours):
+            self._hinted = False
+            self._note(brought)
+            return brought
+        if self._incarnation.draining:
+            return "handoff"
+        if self._incarnation.pressed and not self._hinted and isinstance(answer, Parked | Empty):
+            return "idle"
+        return await self._claim()
+
+    async def _activate(self) -> str:
+        """Runs turns inside the entity's nursery and activation; answers why to let go of it.
+
+        Children of the nursery: what handlers and the activation start there.  They end with it.
+        """
+        entered = False
+        try:
+            async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
+                provided = None
+                if self._service.activate is not None:
+                    provided = await stack.enter_async_context(self._service.activate(self.entity, nursery))
+                entered, self._failures = True, 0
+                why = await self._work(nursery, provided)
+                nursery.cancel_scope.cancel()
+        except Exception as error:
+            if lost := _lease_lost(error):
+                raise lost from None
+            return await self._postpone(single_leaf(error), entered=entered)
+        return why
+
+    async def _postpone(self, error: BaseException, *, entered: bool) -> str:
+        """Puts the head off after the activation failed, or a task of its nursery did; no attempt is spent.
+
+        What was under way may have been committed or not: the claim tells.
+        """
+        self._failures += 1
+        wait = self._service.policy.retry.wait_before(self._failures, random())
+        logger.error(
+            "the activation of %s %s, its commands wait %.1f s",
+            self.entity,
+            "ended with an error" if entered else "could not begin",
+            wait,
+            exc_info=error,
+            extra={"event": "activation_failed", "entity": str(self.entity)},
+        )
+        answer: ClaimAnswer | CommitAnswer = await self._claim()
+        if isinstance(answer, Claimed):
+            answer = await self._commit(Finished(self._turns.put_off(wait)))
+        held = await self._until_claimed(answer)
+        return held if isinstance(held, str) else await self._activate()
+
+    async def _work(self, nursery: trio.Nursery, provided: Any) -> str:
+        """Handles and commits, one command after another; answers why to leave the activation."""
+        while True:
+            answer: CommitAnswer | None = None
+            while self._hand:
+                if self._incarnation.draining:
+                    return "handoff"
+                if not self._incarnation.trusted():
+                    raise LeaseLost("the lease can no longer be trusted")
+                last = len(self._hand) == 1
+                finished = await self._turns.take(self._hand[0], self.cancels, nursery, provided, last=last)
+                if isinstance(finished, Hold):
+                    return "decline"
+                answer = await self._commit(finished)
+            assert answer is not None
+            held = await self._until_claimed(answer)
+            if isinstance(held, str):
+                return held
+
+    async def _commit(self, finished: Finished) -> CommitAnswer:
+        """Makes a turn stand and takes the next ones in hand; empty-handed, the answer says what to wait for."""
+        commit = finished.commit
+        if not self._incarnation.trusted():
+            raise LeaseLost("the lease can no longer be trusted")
+        answer = await self._incarnation.store.commit(self._incarnation.member, commit)
+        if isinstance(answer, Fenced):
+            self._hand.clear()
+            return answer
+        self._turns.committed(finished)
+        for command_id, outcome in finished.local_replies:
+            self._incarnation.deliver(command_id, outcome)
+        if not isinstance(answer, Next):
+            self._hand.clear()
+            self.cancels.clear()
+            return answer
+        for _ in range(commit.pops):
+            self._hand.popleft()
+        self.cancels.update(answer.cancels)
+        if answer.batch:
+            self._turns.fetched(answer.now_us)
+            self._hand = deque(answer.batch)
+        return answer
+
+
+def _lease_lost(error: Exception) -> LeaseLost | None:
+    """Finds the loss of the lease in what came out of a nursery; it is never a user's error."""
+    if isinstance(error, LeaseLost):
+        return error
+    if isinstance(error, ExceptionGroup):
+        return next(filter(None, map(_lease_lost, error.exceptions)), None)
+    return None

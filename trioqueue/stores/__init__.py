@@ -1,0 +1,1 @@
+"""Where mailboxes live: the contract that each store keeps, and the stores."""

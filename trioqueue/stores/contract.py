@@ -1,0 +1,421 @@
+"""The contract of a store: where mailboxes live, and the only thing that pods share.
+
+Each operation is atomic: it happens as a whole or not at all, and no other operation is seen in between.  Each is
+safe to repeat, as every store must repeat it after a lost answer, and each refuses whoever is not the owner under the
+epoch it names.  The runtime never asks which store it has; `trioqueue.testing.check_store` checks all that is said here.
+
+Three refusals concern the pod as a whole and are raised as `LeaseLost`: the pod is not registered any more, it is
+being handed on, or the server is not the one it registered with.  After it, no request of this incarnation will ever be
+taken, so its workers end and the pod joins anew.  While a store that was restarted is in quarantine
+(PROTOCOL: no claim or commit before every older lease has surely ended), operations wait inside the store.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
+
+import attrs
+
+from trioqueue._names import Entity
+from trioqueue.messages.policy import Lease
+
+MAX_BATCH_BYTES = 1_048_576
+"""Bytes of envelopes in one batch, so that a worker's memory is bounded; the first one always comes."""
+
+PAGE = 500
+"""Entities in one page of a report or a roster: keeps every script call below a millisecond."""
+
+CHUNK = 100
+"""Entities that one reap or assign call takes, each with three keys to declare."""
+
+
+class LeaseLost(Exception):
+    """This incarnation's requests are refused from now on; not an error of a user, so it never reaches one."""
+
+
+# ------------------------------------------------------------------------------------ who asks
+@attrs.frozen
+class PodInfo:
+    """What a pod tells the fleet when it joins.
+
+    `room` bounds how many entities of each type it will own; ttl and grace (seconds) are the ones by which others
+    judge its silence.
+    """
+
+    name: str
+    types: frozenset[str]
+    room: int
+    lease: Lease
+
+
+class Member(NamedTuple):
+    """One registration of a pod, as `join` answered it: every request of a worker carries it."""
+
+    incarnation: str
+    generation: str
+
+
+# ------------------------------------------------------------------------------------ sending
+class Outgoing(NamedTuple):
+    """A command on its way into a mailbox: its entity and its envelope."""
+
+    entity: Entity
+    data: bytes
+
+
+class ClaimWish(NamedTuple):
+    """"If this entity is free, I begin with it at once": what a claim names, carried by a send."""
+
+    entity: Entity
+    have: str
+    fetch: int
+
+
+@attrs.define(eq=False)
+class Group:
+    """One `send` or `send_many`: taken whole or not at all, in this order.
+
+    The store gives it a sequence number when it is first written; sending the same group again repeats it
+    and is answered as a duplicate where the first copy was taken.
+    """
+
+    commands: Sequence[Outgoing]
+    sequence: int = 0  # 0 until the store has written it once; never changes afterwards
+
+
+# ------------------------------------------------------------------------------------ claiming
+class Queued(NamedTuple):
+    """A command in a mailbox: when it was accepted (store time) and its envelope."""
+
+    accepted_us: int
+    data: bytes
+
+
+NOT_MODIFIED = "not modified"
+"""In place of a state's bytes: the worker's copy is the committed one."""
+
+
+@attrs.frozen
+class Claimed:
+    """The entity is ours under `epoch`; its mailbox begins with `batch`, which is still in the store.
+
+    `state_version` names the committed state, to be given back as `have` with the next claim.  `attempts`, `crashes` and
+    `unknown_us` concern the first command only: failures so far, pods that died with it, and how long no pod knew it.
+    `cancels` are commands whose callers have gone.
+    """
+
+    epoch: int
+    done: int
+    now_us: int
+    batch: tuple[Queued, ...]
+    state: bytes | str | None = None
+    state_version: str = ""
+    attempts: int = 0
+    crashes: int = 0
+    unknown_us: int = 0
+    cancels: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Empty:
+    """The entity is ours and parked: nothing is queued."""
+
+    epoch: int
+
+
+@attrs.frozen
+class Backoff:
+    """The head may not start for `seconds` yet; the entity stays ours, parked."""
+
+    seconds: float
+
+
+@attrs.frozen
+class Later:
+    """The head once killed its pod, and this pod has another such head in hand: ask again soon."""
+
+
+@attrs.frozen
+class NotYours:
+    """The entity belongs to another pod or to none: drop it."""
+
+
+@attrs.frozen
+class NotClaimed:
+    """The send went through, or failed, without a claim: somebody has the entity, or the store says so by a hint."""
+
+
+ClaimAnswer = Claimed | Empty | Backoff | Later | NotYours
+SendClaimAnswer = Claimed | Empty | Backoff | Later | NotYours | NotClaimed
+
+
+# ------------------------------------------------------------------------------------ committing
+class Reply(NamedTuple):
+    """The outcome for whoever waits for a command.
+
+    `to` is the client to tell, or "" where the waiting caller is in the committing process and is told there.
+    The outcome is kept for `keep_ms` either way, as a hint may be lost.
+    """
+
+    command_id: str
+    to: str
+    outcome: bytes
+    keep_ms: int
+
+
+class DeadLetter(NamedTuple):
+    """A command that is given up: kept with its type's dead letters."""
+
+    command_id: str
+    record: bytes
+
+
+@attrs.define
+class Commit:
+    """What a turn made, to stand together or not at all.
+
+    `done` is the number the worker was told with its batch, plus what it has committed since.  `pops` commands leave the
+    head of the mailbox; with `retry_ms` the next one (the failed head) stays and may start after that time, and
+    `failed` says whether the failure is counted.  `want` > 0 asks for the next batch.
+    """
+
+    entity: Entity
+    epoch: int
+    done: int
+    pops: int = 0
+    retry_ms: int | None = None
+    failed: bool = True
+    state: bytes | None = None
+    children: Sequence[Outgoing] = ()
+    replies: Sequence[Reply] = ()
+    dead: Sequence[DeadLetter] = ()
+    settled_cancels: Sequence[str] = ()
+    want: int = 0
+
+
+@attrs.frozen
+class Next:
+    """Committed, and there is work left: the next batch, or () where the worker has some in hand."""
+
+    now_us: int
+    batch: tuple[Queued, ...]
+    cancels: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Parked:
+    """Committed, and the mailbox is empty."""
+
+
+@attrs.frozen
+class Fenced:
+    """Refused: the entity has another owner or a newer epoch.  Nothing of this commit stands, or will."""
+
+
+CommitAnswer = Next | Parked | Backoff | Fenced
+
+
+# ------------------------------------------------------------------------------------ hints and reports
+class Wake(NamedTuple):
+    """Hint: an entity of yours has work."""
+
+    entity: Entity
+
+
+class Answered(NamedTuple):
+    """Hint: a command you wait for is settled; None: its outcome is too large for a hint, read it."""
+
+    command_id: str
+    outcome: bytes | None
+
+
+class CancelAsked(NamedTuple):
+    """Hint: the caller of this command, which is in one of your mailboxes, has gone."""
+
+    entity: Entity
+    command_id: str
+
+
+Hint = Wake | Answered | CancelAsked
+
+
+@attrs.frozen
+class Silent:
+    """A pod that others should hand on, and the types it took."""
+
+    incarnation: str
+    types: tuple[str, ...]
+
+
+@attrs.frozen
+class Report:
+    """What a heartbeat found.
+
+    `wakes`: entities of ours with work (a page of them, going round).  `cancels`: entities of ours with cancelled
+    commands.  `ready`: entities that wait for a pod of our types; `pressed`: some wait and we have no room.
+    """
+
+    owned: int
+    wakes: tuple[Entity, ...] = ()
+    cancels: tuple[Entity, ...] = ()
+    ready: tuple[Entity, ...] = ()
+    pressed: bool = False
+    silent: tuple[Silent, ...] = ()
+
+
+@attrs.frozen
+class StoreStatistics:
+    """Counts of the whole fleet at one moment."""
+
+    pods: int
+    owned: int
+    with_work: int
+    ready: int
+    dead: int
+
+
+class HeldLease(Protocol):
+    """A lease that is being kept."""
+
+    def left(self) -> float:
+        """Says for how many seconds more our lease can be trusted; not above 0: not any more.  Never waits."""
+        ...
+
+    def tick(self) -> None:
+        """Tells that the event loop is alive.
+
+        Without ticks for longer than `Lease.stall_limit` the lease is not kept any longer.
+        """
+        ...
+
+
+class Store(Protocol):
+    """One client's way into the store.  Made by an `open_…` function of the store's module."""
+
+    client: str
+    """This client's id, unique for ever: answers and hints are addressed to it."""
+
+    def listen(self, hints: Callable[[Hint], None], connected: Callable[[], None]) -> None:
+        """Says who is told of hints, and of each (re)connection, after which earlier hints may be missing.
+
+        Both are called synchronously and must return at once.
+        """
+        ...
+
+    async def send(
+        self,
+        group: Group,
+        *,
+        member: Member | None = None,
+        wishes: Sequence[ClaimWish] = (),
+        on_claim: Callable[[Entity, SendClaimAnswer], None] | None = None,
+    ) -> bool:
+        """Puts the commands into their mailboxes, and wakes or places their entities; True: it was a duplicate.
+
+        An idle entity goes to `member`'s pod if it takes the type and has room, else to the least loaded pod that does,
+        else it is ready.  For each wish, `on_claim` is called exactly once, from the store's own task, before the send
+        returns, and even when the sender was cancelled meanwhile.
+
+        Cancelled: unknown whether it was taken; if it was, it is in the mailbox once.
+
+        Raises:
+            StoreFull: nothing of the group was taken, nor will be.
+            StoreUnavailable: the store could not be reached; nothing was taken.
+            OutcomeUnknown: no answer came; send the same group again to find out.
+        """
+        ...
+
+    async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
+        """Begins with an entity that was assigned to us, under a new epoch; takes nothing out of the mailbox.
+
+        `have` is the version of the state that the worker holds.  Repeated: a newer epoch, the older one is worth nothing.
+        Cancelled: unknown; the entity is still ours, and the next claim settles it.
+        """
+        ...
+
+    async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
+        """Makes a turn stand: pops, state, children, replies, dead letters, retry, all together.
+
+        Repeated or late, it stands once: the same answer comes again, by what the entity is now.  Only the owner
+        under its newest epoch and with the right `done` is heard, all others get `Fenced`.
+        Cancelled: unknown; the next claim's `done` and batch tell.
+        """
+        ...
+
+    async def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:
+        """Lets go of an entity.
+
+        Args:
+            why: "idle" (only if nothing is queued, else False and it stays ours), "handoff" (to another pod, or ready),
+                "decline" (this pod can't handle its head: as handoff, and the head's start is put off a little).
+            epoch: the one of our claim; None: assigned to us and never claimed.
+
+        Returns False where nothing was let go of: work has come, or it was not ours (any more).
+        """
+        ...
+
+    async def join(self, info: PodInfo) -> Member:
+        """Registers a new incarnation of this client's pod.
+
+        Raises:
+            Incompatible: the layout, the partition count or the lease does not fit what is stored.
+        """
+        ...
+
+    async def retire(self, member: Member) -> None:
+        """No entity is placed with this pod any more; what it has, it keeps."""
+        ...
+
+    async def reap(self, member: Member, silent: Silent, *, gave_up: bool = False) -> bool:
+        """Hands all entities of a silent pod on and takes it out of the registry; False: it is not silent.
+
+        With `gave_up`, the pod is an older incarnation of this very process, or `member` itself which leaves: then
+        it need not be silent, and its active entities get no crash mark.
+        """
+        ...
+
+    async def assign(self, member: Member, entities: Sequence[Entity]) -> None:
+        """Gives entities that are ready to pods with room."""
+        ...
+
+    async def owned(self, member: Member, offset: int) -> tuple[Entity, ...]:
+        """Reads a page (of at most `PAGE`) of the entities that are ours by the store."""
+        ...
+
+    async def wakes(self, member: Member, offset: int) -> tuple[Entity, ...]:
+        """Reads a page (of at most `PAGE`) of the entities of ours that have work."""
+        ...
+
+    async def cancel(self, entity: Entity, command_id: str) -> bool:
+        """Marks a queued command as cancelled and tells the entity's owner; False: nothing is queued there."""
+        ...
+
+    async def cancelled(self, entity: Entity) -> tuple[str, ...]:
+        """Reads which queued commands of an entity are marked as cancelled."""
+        ...
+
+    async def state(self, entity: Entity) -> bytes | None:
+        """Reads the state that was committed last, in one round trip."""
+        ...
+
+    async def result(self, command_id: str) -> bytes | None:
+        """Reads the outcome of a command, if it is settled and still kept."""
+        ...
+
+    async def statistics(self) -> StoreStatistics:
+        """Counts what there is."""
+        ...
+
+    def hold_lease(
+        self, member: Member, lease: Lease, report: Callable[[Report], None]
+    ) -> AbstractAsyncContextManager[HeldLease]:
+        """Keeps the lease of an incarnation by heartbeats, until the block is left.
+
+        `report` is called in the Trio thread for each confirmed heartbeat.  How it is kept is the store's matter; it does not
+        depend on the event loop for up to `Lease.stall_limit` seconds.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Gives up what the client holds; outstanding requests raise `Closed`."""
+        ...

@@ -1,0 +1,232 @@
+"""A client's way into the in-process store."""
+
+import logging
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import attrs
+import trio
+
+from trioqueue._names import Entity
+from trioqueue.messages.policy import Lease
+from trioqueue.protocol.lease import renewed
+from trioqueue.stores.contract import (
+    ClaimAnswer,
+    ClaimWish,
+    Commit,
+    CommitAnswer,
+    Group,
+    Hint,
+    LeaseLost,
+    Member,
+    PodInfo,
+    Report,
+    SendClaimAnswer,
+    Silent,
+    StoreStatistics,
+)
+from trioqueue.stores.memory.server import MemoryServer, Quarantined
+
+T = TypeVar("T")
+
+logger = logging.getLogger("trioqueue.store")
+
+QUARANTINE_POLL = 0.1
+"""Seconds between two questions whether the quarantine has ended."""
+
+
+def trio_now_us() -> int:
+    """Reads Trio's clock, which a test may make virtual."""
+    return round(trio.current_time() * 1e6)
+
+
+class MemoryStore:
+    """The Store of `memory://`: each operation is one method call of the server between two checkpoints."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        self.client = secrets.token_hex(6)
+        self._server = server
+        self._sequence = 0
+        self._unsettled: set[int] = set()
+
+    def __repr__(self) -> str:
+        return f"<MemoryStore {self.client}>"
+
+    def listen(self, hints: Callable[[Hint], None], connected: Callable[[], None]) -> None:
+        self._server.listeners[self.client] = hints
+
+    async def aclose(self) -> None:
+        self._server.listeners.pop(self.client, None)
+        self._server.producers.pop(self.client, None)
+        await trio.lowlevel.checkpoint()
+
+    async def send(
+        self,
+        group: Group,
+        *,
+        member: Member | None = None,
+        wishes: Sequence[ClaimWish] = (),
+        on_claim: Callable[[Entity, SendClaimAnswer], None] | None = None,
+    ) -> bool:
+        if not group.sequence:
+            self._sequence += 1
+            group.sequence = self._sequence
+            self._unsettled.add(group.sequence)
+        low = min(self._unsettled, default=self._sequence)
+        duplicate, answers = self._server.send(
+            self.client, min(low, group.sequence), group.sequence, group.commands, member, wishes
+        )
+        self._unsettled.discard(group.sequence)
+        for entity, answer in answers:
+            assert on_claim is not None
+            on_claim(entity, answer)
+        await trio.lowlevel.checkpoint()
+        return duplicate
+
+    async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
+        return await self._outside_quarantine(lambda: self._server.claim(member, entity, have, fetch))
+
+    async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
+        return await self._outside_quarantine(lambda: self._server.commit(member, commit))
+
+    async def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:
+        return await self._outside_quarantine(lambda: self._server.release(member, entity, epoch, why))
+
+    async def join(self, info: PodInfo) -> Member:
+        await trio.lowlevel.checkpoint()
+        return self._server.join(self.client, info)
+
+    async def retire(self, member: Member) -> None:
+        await self._outside_quarantine(lambda: self._server.retire(member))
+
+    async def reap(self, member: Member, silent: Silent, *, gave_up: bool = False) -> bool:
+        return await self._outside_quarantine(
+            lambda: self._server.reap(member, silent.incarnation, gave_up=gave_up)
+        )
+
+    async def assign(self, member: Member, entities: Sequence[Entity]) -> None:
+        await self._outside_quarantine(lambda: self._server.assign(member, entities))
+
+    async def owned(self, member: Member, offset: int) -> tuple[Entity, ...]:
+        await trio.lowlevel.checkpoint()
+        return self._server.owned(member, offset)
+
+    async def wakes(self, member: Member, offset: int) -> tuple[Entity, ...]:
+        await trio.lowlevel.checkpoint()
+        return self._server.wakes(member, offset)
+
+    async def cancel(self, entity: Entity, command_id: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._server.cancel(entity, command_id)
+
+    async def cancelled(self, entity: Entity) -> tuple[str, ...]:
+        await trio.lowlevel.checkpoint()
+        box = self._server.mailboxes.get(entity)
+        return tuple(box.cancels) if box else ()
+
+    async def state(self, entity: Entity) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        kept = self._server.states.get(entity)
+        return kept[1] if kept else None
+
+    async def result(self, command_id: str) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        return self._server.result(command_id)
+
+    async def statistics(self) -> StoreStatistics:
+        await trio.lowlevel.checkpoint()
+        return self._server.statistics()
+
+    async def _outside_quarantine(self, operation: Callable[[], T]) -> T:
+        while True:
+            await trio.lowlevel.checkpoint()
+            try:
+                return operation()
+            except Quarantined:
+                await trio.sleep(QUARANTINE_POLL)
+
+    @asynccontextmanager
+    async def hold_lease(
+        self, member: Member, lease: Lease, report: Callable[[Report], None]
+    ) -> AsyncGenerator["MemoryLease", None]:
+        held = MemoryLease(self._server, member, lease, report)
+        held.beat()
+
+        async def keep() -> None:
+            while True:
+                await trio.sleep(lease.heartbeat)
+                held.beat()
+
+        async with trio.open_nursery() as keeper:
+            keeper.start_soon(keep, name=f"heartbeat {member.incarnation}")
+            yield held
+            keeper.cancel_scope.cancel()
+
+
+@attrs.define(eq=False)
+class MemoryLease:
+    """A lease in the in-process store.
+
+    While the event loop stands still nobody else can touch the store either, so a heartbeat that is late because of
+    that is made up for in `left`, as long as the loop has not stood still for longer than the stall limit.
+    """
+
+    _server: MemoryServer
+    _member: Member
+    _lease: Lease
+    _report: Callable[[Report], None]
+    _trusted_until: float = attrs.field(factory=trio.current_time)
+    _ticked_at: float = attrs.field(factory=trio.current_time)
+    _page: int = 0
+    _refused: bool = False
+
+    def beat(self) -> None:
+        """Renews the lease and reports; a refusal ends the trust."""
+        now = trio.current_time()
+        if self._refused or now - self._ticked_at > self._lease.stall_limit:
+            return
+        try:
+            found = self._server.beat(self._member, self._page)
+        except Quarantined:
+            return
+        except LeaseLost:
+            self._refused = True
+            return
+        self._page = self._page + len(found.wakes) if found.wakes else 0
+        self._trusted_until = renewed(self._trusted_until, now, self._lease.ttl, self._lease.margin)
+        self._report(found)
+
+    def left(self) -> float:
+        """Says for how many seconds more the lease can be trusted."""
+        if self._refused:
+            return 0.0
+        if self._trusted_until <= trio.current_time():
+            self.beat()
+        return self._trusted_until - trio.current_time()
+
+    def tick(self) -> None:
+        """Notes that the event loop is alive."""
+        self._ticked_at = trio.current_time()
+
+
+@asynccontextmanager
+async def open_memory_store(server: MemoryServer | None = None) -> AsyncGenerator[MemoryStore, None]:
+    """Opens a client of a server in this process: a new one, or one that several pods of the process share."""
+    private = server is None
+    server = server or MemoryServer(trio_now_us)
+    store = MemoryStore(server)
+    try:
+        yield store
+    finally:
+        left = server.statistics().with_work
+        if private and left:
+            logger.warning(
+                "%d entities still had commands when memory:// was left, they are lost: "
+                "await queues.wait_settled() at the end of the block",
+                left,
+                extra={"event": "leftovers"},
+            )
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):  # only ever one checkpoint
+            await store.aclose()

@@ -1,0 +1,329 @@
+"""Letting requests of one moment share a call: sends, claims and commits travel as sections of one script call.
+
+A caller adds a section and waits; just before the transport writes, `flush` packs what has gathered.  Each section gets
+its own answer.  An error of a whole call settles no section: each is asked again alone, so that one bad request
+harms nobody else, and only then is the error its own.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import attrs
+import hiredis
+import redis.exceptions
+
+from trioqueue._names import Entity
+from trioqueue.stores.contract import ClaimWish, Commit, Group, Member, NotClaimed, SendClaimAnswer
+from trioqueue.stores.redis.keys import Keys
+from trioqueue.stores.redis.replies import LOST, send_claim_answer, user_error
+from trioqueue.stores.redis.scripts import Script, script
+from trioqueue.stores.redis.transport import Transport
+
+MAX_SECTIONS = 128
+"""Sections in one call: keeps a call below about a millisecond of Redis' time, in which it serves nobody else."""
+
+MAX_COMMANDS = 1000
+"""Commands in one send call, for the same reason; a larger group goes alone, as it must stay whole."""
+
+Answer = Callable[[object], None]
+"""Takes one section's answer, or an exception; called once, and must not raise."""
+
+
+@attrs.define(eq=False)
+class SendSection:
+    """One group on its way."""
+
+    group: Group
+    answer: Answer
+    member: Member | None = None
+    wishes: Sequence[ClaimWish] = ()
+    on_claim: Callable[[Entity, SendClaimAnswer], None] | None = None
+
+    def size(self) -> int:
+        return len(self.group.commands)
+
+    def fits(self, first: "SendSection") -> bool:
+        return not self.wishes or self.member == first.member
+
+    def claims(self, answers: Iterable[SendClaimAnswer]) -> None:
+        """Tells the supervisor of each wish."""
+        for wish, answer in zip(self.wishes, answers, strict=True):
+            assert self.on_claim is not None
+            self.on_claim(wish.entity, answer)
+
+
+@attrs.define(eq=False)
+class ClaimSection:
+    """One claim on its way."""
+
+    member: Member
+    wish: ClaimWish
+    answer: Answer
+
+    def size(self) -> int:
+        return 1
+
+    def fits(self, first: "ClaimSection") -> bool:
+        return self.member == first.member
+
+
+@attrs.define(eq=False)
+class CommitSection:
+    """One commit on its way."""
+
+    member: Member
+    commit: Commit
+    answer: Answer
+
+    def size(self) -> int:
+        return self.commit.pops + len(self.commit.children)
+
+    def fits(self, first: "CommitSection") -> bool:
+        return self.member == first.member
+
+
+class Batcher:
+    """Gathers sections and packs them into calls."""
+
+    def __init__(self, transport: Transport, keys: Keys, producer: str, address: str) -> None:
+        self._transport = transport
+        self._address = address  # for the sentences of errors
+        self._keys = keys
+        self._producer = producer
+        self._sequence = 0
+        self._unsettled: dict[int, None] = {}  # sequences given out and not settled, oldest first
+        self._send_script, self._claim_script, self._commit_script = script("send"), script("claim"), script("commit")
+        self._sends: deque[SendSection] = deque()
+        self._claims: deque[ClaimSection] = deque()
+        self._commits: deque[CommitSection] = deque()
+        transport.before_write(self.flush)
+
+    def send(self, section: SendSection) -> None:
+        """Adds a group; it gets its sequence number when it is packed."""
+        self._sends.append(section)
+        self._transport.poke()
+
+    def claim(self, section: ClaimSection) -> None:
+        """Adds a claim."""
+        self._claims.append(section)
+        self._transport.poke()
+
+    def commit(self, section: CommitSection) -> None:
+        """Adds a commit."""
+        self._commits.append(section)
+        self._transport.poke()
+
+    def low(self) -> int:
+        """Says below which sequence everything of this producer is settled."""
+        return next(iter(self._unsettled), self._sequence + 1)
+
+    def flush(self) -> None:
+        """Packs everything that has gathered; called right before each write."""
+        while self._commits:
+            self._call_commit(_take(self._commits))
+        while self._claims:
+            self._call_claim(_take(self._claims))
+        while self._sends:
+            self._call_send(_take(self._sends))
+
+    # -------------------------------------------------------------------------------- the three calls
+    def _call_send(self, sections: list[SendSection]) -> None:
+        keys = self._keys
+        for section in sections:
+            if not section.group.sequence:
+                self._sequence += 1
+                section.group.sequence = self._sequence
+                self._unsettled[self._sequence] = None
+        member = next((section.member for section in sections if section.wishes), sections[0].member)
+        wishes = {wish.entity: wish for section in sections for wish in section.wishes}
+        types: dict[str, int] = {}
+        entities: dict[Entity, int] = {}
+        type_keys: list[str] = []
+        entity_keys: list[str] = []
+        about: list[object] = []
+        groups: list[object] = []
+        for section in sections:
+            groups += (section.group.sequence, len(section.group.commands))
+            for entity, data in section.group.commands:
+                number = entities.get(entity)
+                if number is None:
+                    number = entities[entity] = len(entities) + 1
+                    kind = types.get(entity.type)
+                    if kind is None:
+                        kind = types[entity.type] = len(types) + 1
+                        type_keys += keys.placement(entity.type)
+                    entity_keys += keys.entity(entity)
+                    wish = wishes.get(entity)
+                    about += (f"{entity.type}/{entity.id}", kind, wish.fetch if wish else 0, wish.have if wish else "")
+                groups += (number, data)
+        low = min(self.low(), min(section.group.sequence for section in sections))
+        packed = self._pack(
+            self._send_script,
+            [*keys.sequences(self._producer), *type_keys, *entity_keys],
+            [
+                low,
+                *((member.incarnation, member.generation) if member else ("", "")),
+                len(types),
+                *types,
+                len(entities),
+                *about,
+                len(sections),
+                *groups,
+            ],
+        )
+        in_order = [entity for entity in entities if entity in wishes]
+
+        def deliver(answer: object) -> None:
+            if isinstance(answer, Exception):
+                self._send_failed(sections, packed, answer, deliver)
+                return
+            assert isinstance(answer, list)
+            claims = dict(zip(in_order, map(send_claim_answer, answer[len(sections) :]), strict=True))
+            for section, word in zip(sections, answer, strict=False):
+                self._unsettled.pop(section.group.sequence, None)
+                section.claims(claims[wish.entity] for wish in section.wishes)
+                section.answer(word == b"DUPLICATE")
+
+        self._transport.submit(packed, deliver)
+
+    def _send_failed(self, sections: list[SendSection], packed: bytes, error: Exception, deliver: Answer) -> None:
+        if self._loaded_again(self._send_script, packed, error, deliver, None):
+            return
+        if len(sections) > 1 and isinstance(error, redis.exceptions.RedisError):
+            for section in sections:
+                self._call_send([section])
+            return
+        for section in sections:
+            section.claims(NotClaimed() for _ in section.wishes)
+            section.answer(user_error(error, self._address))
+
+    def settle(self, sequence: int) -> None:
+        """Forgets a sequence whose group is neither asked again nor voided any more."""
+        self._unsettled.pop(sequence, None)
+
+    def _call_claim(self, sections: list[ClaimSection]) -> None:
+        keys: list[str] = []
+        arguments: list[object] = [*sections[0].member]
+        for section in sections:
+            entity = section.wish.entity
+            keys += self._keys.entity(entity)
+            arguments += (f"{entity.type}/{entity.id}", section.wish.have, section.wish.fetch)
+        self._call_for(self._claim_script, sections, self._pack(self._claim_script, keys, arguments))
+
+    def _call_commit(self, sections: list[CommitSection]) -> None:
+        names = self._keys
+        keys: list[str] = []
+        arguments: list[object] = [*sections[0].member]
+        base = len(names.common) + 1  # Lua counts from 1
+
+        def key(*more: str) -> int:
+            keys.extend(more)
+            return base + len(keys) - len(more)
+
+        for section in sections:
+            commit = section.commit
+            entity = commit.entity
+            extras = bool(commit.replies or commit.children or commit.dead or commit.settled_cancels)
+            arguments += (
+                f"{entity.type}/{entity.id}",
+                key(*names.entity(entity)),
+                commit.epoch,
+                commit.done,
+                commit.pops,
+                "" if commit.retry_ms is None else commit.retry_ms,
+                int(commit.failed),
+                commit.want,
+                commit.state or b"",
+                int(commit.state is not None),
+                int(extras),
+            )
+            if not extras:
+                continue
+            arguments.append(len(commit.replies))
+            for reply in commit.replies:
+                arguments += (
+                    key(names.result(reply.command_id)),
+                    reply.to,
+                    reply.command_id,
+                    reply.outcome,
+                    reply.keep_ms,
+                )
+            arguments.append(len(commit.dead))
+            for letter in commit.dead:
+                arguments += (key(*names.dead(entity.type)), letter.command_id, letter.record)
+            arguments.append(len(commit.settled_cancels))
+            arguments += commit.settled_cancels
+            arguments.append(len(commit.children))
+            for child in commit.children:
+                arguments += (
+                    f"{child.entity.type}/{child.entity.id}",
+                    key(*names.entity(child.entity)[:2]),
+                    key(*names.placement(child.entity.type)),
+                    child.entity.type,
+                    child.data,
+                )
+        self._call_for(self._commit_script, sections, self._pack(self._commit_script, keys, arguments))
+
+    def _call_for(
+        self, what: Script, sections: list[ClaimSection] | list[CommitSection], packed: bytes
+    ) -> None:
+        """Sends a call of an incarnation, which never goes to another server than the one it registered with."""
+        server = sections[0].member.generation
+
+        def deliver(answer: object) -> None:
+            if isinstance(answer, Exception):
+                if self._loaded_again(what, packed, answer, deliver, server):
+                    return
+                if len(sections) > 1 and isinstance(answer, redis.exceptions.RedisError):
+                    self._alone(sections)
+                    return
+                answer = user_error(answer, self._address)
+            if isinstance(answer, list):
+                for section, one in zip(sections, answer, strict=True):
+                    section.answer(one)
+            else:  # one word, or one error, for all
+                assert isinstance(answer, Exception) or answer in LOST or answer == b"WAIT", answer
+                for section in sections:
+                    section.answer(answer)
+
+        self._transport.submit(packed, deliver, server=server)
+
+    def _alone(self, sections: list[ClaimSection] | list[CommitSection]) -> None:
+        for section in sections:
+            if isinstance(section, ClaimSection):
+                self._call_claim([section])
+            else:
+                self._call_commit([section])
+
+    # -------------------------------------------------------------------------------- packing
+    def _pack(self, what: Script, keys: list[str], arguments: list[object]) -> bytes:
+        common = self._keys.common
+        return hiredis.pack_command(
+            ("EVALSHA", what.sha, len(common) + len(keys), *common, *keys, self._keys.channel, *arguments)  # type: ignore[arg-type]
+        )
+
+    def _loaded_again(
+        self, what: Script, packed: bytes, error: Exception, deliver: Answer, server: str | None
+    ) -> bool:
+        """Where the server has forgotten its scripts: loads this one and asks once more; True: it does."""
+        if not isinstance(error, redis.exceptions.NoScriptError):
+            return False
+        self._transport.submit(what.load(), lambda _: None, server=server)
+        self._transport.submit(packed, deliver, server=server)
+        return True
+
+
+SectionT = TypeVar("SectionT", SendSection, ClaimSection, CommitSection)
+
+
+def _take(waiting: deque[SectionT]) -> list[SectionT]:
+    """Takes the sections of the next call off the queue, in order."""
+    first = waiting.popleft()
+    taken, size = [first], first.size()
+    while waiting and len(taken) < MAX_SECTIONS and waiting[0].fits(first):
+        size += waiting[0].size()
+        if size > MAX_COMMANDS:
+            break
+        taken.append(waiting.popleft())
+    return taken

@@ -1,0 +1,44 @@
+"""The names of all keys and channels of one partition; nothing else makes one."""
+
+from trioqueue._names import Entity
+
+
+class Keys:
+    """Names keys under one prefix and partition number.
+
+    Every key carries the hash tag `{prefix:partition}`, so that one script may touch all keys of a partition.  Type
+    names and prefixes hold no braces, colons or slashes and ids no control characters, so no two things share a key.
+    """
+
+    def __init__(self, prefix: str, partition: int = 0) -> None:
+        tag = f"{{{prefix}:{partition}}}:"
+        self.tag = tag
+        self.meta, self.pods, self.fleet = f"{tag}meta", f"{tag}pods", f"{tag}fleet"
+        self.owned, self.wake, self.marked = f"{tag}owned", f"{tag}wake", f"{tag}marked"
+        self.common = (self.meta, self.pods, self.fleet, self.owned, self.wake, self.marked)
+        self.channel = f"{tag}to:"
+
+    def entity(self, entity: Entity) -> tuple[str, str, str]:
+        """Names an entity's hash, its mailbox and its state."""
+        name = f"{entity.type}:{entity.id}"
+        return f"{self.tag}e:{name}", f"{self.tag}q:{name}", f"{self.tag}s:{name}"
+
+    def state(self, entity: Entity) -> str:
+        """Names an entity's state."""
+        return f"{self.tag}s:{entity.type}:{entity.id}"
+
+    def placement(self, entity_type: str) -> tuple[str, str]:
+        """Names a type's loads and its ready entities."""
+        return f"{self.tag}load:{entity_type}", f"{self.tag}ready:{entity_type}"
+
+    def dead(self, entity_type: str) -> tuple[str, str]:
+        """Names a type's dead letters: their order, and their records."""
+        return f"{self.tag}dead:{entity_type}", f"{self.tag}letters:{entity_type}"
+
+    def result(self, command_id: str) -> str:
+        """Names where a command's outcome is kept."""
+        return f"{self.tag}result:{command_id}"
+
+    def sequences(self, producer: str) -> tuple[str, str]:
+        """Names what is known of a sender's sequence numbers, and the gaps between them."""
+        return f"{self.tag}producer:{producer}", f"{self.tag}gaps:{producer}"

@@ -1,0 +1,61 @@
+"""What is checked of a server before anything is written: that it is fit to keep what is promised."""
+
+import logging
+from typing import Any
+
+import redis.exceptions
+
+from trioqueue._errors import Incompatible
+from trioqueue.stores.redis.keys import Keys
+from trioqueue.stores.redis.replies import user_error
+from trioqueue.stores.redis.transport import Transport
+
+logger = logging.getLogger("trioqueue.store")
+
+LAYOUT = 1
+"""Version of the key layout; pods of two layouts refuse to share a prefix."""
+
+PARTITIONS = 1
+"""One Redis holds one partition; a prefix that was opened with another number is refused."""
+
+DECLINE_US = 1_000_000
+"""A declined head starts no earlier than in a second, so that two pods that both can't don't play ball with it."""
+
+
+async def check_server(transport: Transport, keys: Keys, address: str, *, allow_eviction: bool) -> None:
+    """Refuses a server that would lose accepted commands, and a prefix that is laid out otherwise.
+
+    Raises:
+        Incompatible: eviction, layout or partition count; one sentence with the remedy.
+    """
+    policy = await _setting(transport, "maxmemory-policy")
+    if policy not in (None, "noeviction") and not allow_eviction:
+        raise Incompatible(
+            f"it evicts keys when it is full (maxmemory-policy {policy}) and would lose accepted commands, "
+            "set maxmemory-policy noeviction"
+        )
+    if await _setting(transport, "appendonly") == "no" and not await _setting(transport, "save"):
+        logger.warning(
+            "this Redis keeps nothing on disk: accepted commands are lost when its process ends",
+            extra={"event": "not_durable"},
+        )
+    try:
+        stored: Any = await transport.call("HMGET", keys.meta, "layout", "partitions")
+    except redis.exceptions.RedisError as error:
+        raise user_error(error, address) from None
+    for what, found, ours in zip(("layout", "partition count"), stored, (LAYOUT, PARTITIONS), strict=True):
+        if found is not None and int(found) != ours:
+            raise Incompatible(
+                f"its keys under this prefix have {what} {int(found)}, this trioqueue writes {ours}, "
+                "use another prefix or the version that wrote them"
+            )
+
+
+async def _setting(transport: Transport, name: str) -> str | None:
+    """Reads a setting; None where the user may not, or the provider hides it."""
+    try:
+        answer: Any = await transport.call("CONFIG", "GET", name)
+    except redis.exceptions.RedisError:
+        return None
+    value = answer.get(name.encode()) if isinstance(answer, dict) else None
+    return value.decode() if value is not None else None

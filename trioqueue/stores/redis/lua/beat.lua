@@ -1,0 +1,54 @@
+-- Renews a pod's lease and reports what it should look at.
+-- include: common tick
+--
+-- Renews an existing registration only.  Ends the quarantine, and nobody else does: only here has a jump of the clock
+-- been made up for.  Compares the server's own run id, as the heartbeat's client reconnects silently.
+--
+-- KEYS[7…] ready (zset) of each type that the pod takes
+-- ARGV[2] incarnation
+-- ARGV[3] generation
+-- ARGV[4] offset   where the page of wakes begins
+-- ARGV[5] page     entities in it
+-- ARGV[6] chunk    ready entities to name
+--
+-- Returns GENERATION | UNREGISTERED | {owned, {wakes}, {entities with cancelled commands}, {ready}, room left,
+--   {silent incarnation, its types, …}}
+-- Keeps I6 I12 I16
+local incarnation, generation, offset, page, chunk = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+if run_id() ~= generation or redis.call('HGET', META, 'generation') ~= generation then
+    return 'GENERATION'
+end
+local renewed = redis.call('ZSCORE', PODS, incarnation)
+if not renewed or tonumber(renewed) <= 0 then
+    return 'UNREGISTERED'
+end
+redis.call('HDEL', META, '_') -- a first write that a full server allows
+local now = time_us()
+local quarantine = tick(now)
+if quarantine and quarantine <= now then
+    redis.call('HDEL', META, 'quarantine_until')
+end
+redis.call('ZADD', PODS, 'XX', text(now), incarnation)
+
+local number = number_of(incarnation)
+local owned = redis.call('ZCOUNT', OWNED, number, number)
+local wakes = redis.call('ZRANGEBYSCORE', WAKE, number, number, 'LIMIT', offset, page)
+local marked = redis.call('ZRANGEBYSCORE', MARKED, number, number, 'LIMIT', 0, page)
+local room = tonumber(redis.call('HGET', FLEET, 'room:' .. incarnation) or 0) - owned
+local ready = {}
+for i = 7, #KEYS do
+    for _, name in ipairs(redis.call('ZRANGE', KEYS[i], 0, chunk - 1)) do
+        ready[#ready + 1] = name
+    end
+end
+local silent = {}
+local pods = redis.call('ZRANGE', PODS, 0, -1, 'WITHSCORES')
+for i = 1, #pods, 2 do
+    local last = tonumber(pods[i + 1])
+    local limit = redis.call('HGET', FLEET, 'silent_us:' .. pods[i])
+    if last <= 0 or now > last + tonumber(limit or 0) then
+        silent[#silent + 1] = pods[i]
+        silent[#silent + 1] = redis.call('HGET', FLEET, 'types:' .. pods[i]) or ''
+    end
+end
+return { owned, wakes, marked, ready, room, silent }

@@ -1,0 +1,132 @@
+-- Makes turns stand, each whole: pops, state, children, replies, dead letters and a retry go together.
+-- include: common place fetch
+--
+-- Sections run in turn (each: checks, then writes) and are answered each for itself.  `done` counts everything that ever
+-- settled a head, pops and retries: equal to the stored one, the section is applied; behind it, its first copy ran and
+-- the answer was lost, so what holds now is answered; anything else is somebody who is no owner any more.
+--
+-- KEYS[7…] as the sections name them by number: e, q, s of an entity stand one behind the other, and so do load, ready of
+--          a type, and dead (zset), letters (hash) of a type; result keys (string) stand alone
+-- ARGV[2] incarnation
+-- ARGV[3] generation
+-- ARGV[…] for each section: name, number of e, epoch, done, pops, retry_ms ("": none), failed (1: the retry counts as
+--         an attempt), want (commands wanted next), state ("" with has_state 0), has_state, extras (0: the section ends
+--         here), then
+--         replies: how many; for each: number of its result key, client ("": tell nobody), command id, outcome, keep_ms
+--         dead letters: how many; for each: number of dead, command id, record
+--         settled cancels: how many; for each: command id
+--         children: how many; for each: name, number of e, number of load, type, envelope
+--
+-- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
+--   {NEXT, now_us, ids of cancelled commands, commands} | PARKED | {BACKOFF, us} | FENCED
+-- Keeps I1 I2 I3 I5 I8 I13 I14
+local incarnation, generation = ARGV[2], ARGV[3]
+local MAX_HINT_BYTES = 4096 -- a larger outcome is read from its key
+local no = refused(generation, incarnation)
+if no then
+    return no
+end
+redis.call('HDEL', META, '_') -- a first write that a full server allows
+local now, answers, at = time_us(), {}, 4
+local function argument()
+    local value = ARGV[at]
+    at = at + 1
+    return value
+end
+
+local function skip_extras()
+    at = at + 5 * tonumber(argument())
+    at = at + 3 * tonumber(argument())
+    at = at + tonumber(argument())
+    at = at + 5 * tonumber(argument())
+end
+
+local function reply()
+    local key, client, id, outcome, keep_ms = KEYS[tonumber(argument())], argument(), argument(), argument(), argument()
+    redis.call('SET', key, outcome, 'PX', keep_ms)
+    if client ~= '' then
+        redis.call('PUBLISH', CHANNEL .. client, #outcome <= MAX_HINT_BYTES and 'r' .. id .. ' ' .. outcome or 'r' .. id)
+    end
+end
+
+local function bury(entity)
+    local dead, id, record = tonumber(argument()), argument(), argument()
+    redis.call('ZADD', KEYS[dead], text(now), id)
+    redis.call('HSET', KEYS[dead + 1], id, record)
+    redis.call('HINCRBY', META, 'dead:' .. string.match(entity, '^[^/]+'), 1)
+end
+
+local function bear()
+    local name, e, load = argument(), tonumber(argument()), tonumber(argument())
+    local child = { name = name, e = KEYS[e], q = KEYS[e + 1], load = KEYS[load], ready = KEYS[load + 1], type = argument() }
+    local h = redis.call('HMGET', child.e, 'mode', 'owner')
+    queue(child, h[1], h[2], { text(now) .. ' ' .. argument() }, incarnation, now)
+end
+
+while at <= #ARGV do
+    local name, e, epoch, done, pops = argument(), tonumber(argument()), argument(), tonumber(argument()), tonumber(argument())
+    local retry_ms, failed, want, state, has_state, extras =
+        argument(), argument(), tonumber(argument()), argument(), argument(), argument()
+    local E, Q, S = KEYS[e], KEYS[e + 1], KEYS[e + 2]
+    local h = redis.call('HMGET', E, 'owner', 'epoch', 'done', 'mode', 'due', 'attempts', 'crashes', 'unknown', 'cancels')
+    local stored = tonumber(h[3] or 0)
+    if h[1] ~= incarnation or h[2] ~= epoch or stored < done then
+        if extras == '1' then skip_extras() end
+        answers[#answers + 1] = 'FENCED'
+    elseif stored > done then
+        if extras == '1' then skip_extras() end
+        if h[4] == 'active' then
+            answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, want) or {} }
+        elseif h[5] then
+            answers[#answers + 1] = { 'BACKOFF', math.max(0, tonumber(h[5]) - now) }
+        else
+            answers[#answers + 1] = 'PARKED'
+        end
+    else
+        if pops > 0 then
+            redis.call('LTRIM', Q, pops, -1)
+            if h[6] or h[7] or h[8] then
+                redis.call('HDEL', E, 'attempts', 'crashes', 'unknown')
+            end
+        end
+        if h[7] then
+            redis.call('HDEL', FLEET, 'suspect:' .. incarnation)
+        end
+        if has_state == '1' then
+            redis.call('SET', S, epoch .. '.' .. text(done) .. ' ' .. state)
+        end
+        if extras == '1' then
+            for _ = 1, tonumber(argument()) do reply() end
+            for _ = 1, tonumber(argument()) do bury(name) end
+            for _ = 1, tonumber(argument()) do
+                if redis.call('HDEL', E, 'cancel:' .. argument()) == 1 then
+                    h[9] = tostring(redis.call('HINCRBY', E, 'cancels', -1))
+                end
+            end
+            for _ = 1, tonumber(argument()) do bear() end
+        end
+        if redis.call('LLEN', Q) == 0 then
+            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + (retry_ms ~= '' and 1 or 0)))
+            redis.call('ZREM', WAKE, name)
+            if h[9] then
+                for _, id in ipairs(cancels(E, h[9])) do
+                    redis.call('HDEL', E, 'cancel:' .. id)
+                end
+                redis.call('HDEL', E, 'cancels')
+                redis.call('ZREM', MARKED, name)
+            end
+            answers[#answers + 1] = 'PARKED'
+        elseif retry_ms ~= '' then
+            local wait = tonumber(retry_ms) * 1000
+            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + 1), 'due', text(now + wait))
+            if failed == '1' then
+                redis.call('HINCRBY', E, 'attempts', 1)
+            end
+            answers[#answers + 1] = { 'BACKOFF', wait }
+        else
+            redis.call('HSET', E, 'done', text(done + pops))
+            answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, want) or {} }
+        end
+    end
+end
+return answers

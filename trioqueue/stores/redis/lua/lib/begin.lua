@@ -1,0 +1,54 @@
+-- Claiming, for claim and for a send that claims: needs common and fetch.
+
+local epoch_floor -- read once a call, written after each claim
+
+-- Begins with x = {name, e, q, s} for an incarnation; `taken` are the fields of a hash that is not written yet.
+-- Answers what claim answers.
+local function begin(x, incarnation, have, fetch, now)
+    local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels')
+    if h[1] ~= incarnation then
+        return { 'NOT_YOURS' }
+    end
+    local queued = redis.call('LLEN', x.q)
+    local crashes, due = tonumber(h[5] or 0), tonumber(h[7] or 0)
+    if h[6] and queued > 0 then
+        crashes = crashes + 1
+        redis.call('HSET', x.e, 'crashes', crashes)
+        redis.call('HDEL', x.e, 'mark')
+    end
+    if due > now and due - now <= MAX_BACKOFF_US then
+        redis.call('HSET', x.e, 'mode', 'parked')
+        return { 'BACKOFF', due - now }
+    end
+    if crashes > 0 and queued > 0 then
+        local suspect = redis.call('HGET', FLEET, 'suspect:' .. incarnation)
+        if suspect and suspect ~= x.name then
+            redis.call('HSET', x.e, 'mode', 'parked')
+            return { 'LATER' }
+        end
+        redis.call('HSET', FLEET, 'suspect:' .. incarnation, x.name)
+        fetch = 1
+    end
+    epoch_floor = epoch_floor or tonumber(redis.call('HGET', META, 'epoch_floor') or 0)
+    epoch_floor = math.max(tonumber(h[2] or 0) + 1, epoch_floor + 1, now)
+    local epoch = text(epoch_floor)
+    redis.call('HSET', META, 'epoch_floor', epoch)
+    if queued == 0 then
+        redis.call('HSET', x.e, 'mode', 'parked', 'epoch', epoch)
+        redis.call('ZREM', WAKE, x.name)
+        return { 'EMPTY', epoch }
+    end
+    redis.call('HSET', x.e, 'mode', 'active', 'epoch', epoch)
+    if h[7] then
+        redis.call('HDEL', x.e, 'due')
+    end
+    local version, state = '', redis.call('GET', x.s)
+    if state then
+        local space = string.find(state, ' ', 1, true)
+        version = string.sub(state, 1, space - 1)
+        state = version == have or string.sub(state, space + 1) -- true arrives as 1: not modified
+    end
+    local unknown = h[8] and now - tonumber(h[8]) or 0
+    return { 'CLAIMED', epoch, h[3] or '0', now, version, state, h[4] or '0', crashes, unknown,
+        cancels(x.e, h[9]), batch(x.q, fetch) }
+end

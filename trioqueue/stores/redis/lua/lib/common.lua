@@ -1,0 +1,53 @@
+-- Shared beginning of every script: names for the keys that all of them declare first, and the small steps that
+-- more than three of them take.  It is put before a script's body when the scripts are loaded.
+--
+-- KEYS[1] meta    hash   generation, quarantine_until, last_tick, epoch_floor, layout, counters
+-- KEYS[2] pods    zset   incarnation -> time of its last renewal (us); 0: leaving
+-- KEYS[3] fleet   hash   types:, room:, silent_us:, suspect:<incarnation> -> what is known of it
+-- KEYS[4] owned   zset   entity -> number of the incarnation that owns it
+-- KEYS[5] wake    zset   entity -> the same number, exactly while it has work
+-- KEYS[6] marked  zset   entity -> the same number, while commands of it are marked as cancelled
+-- ARGV[1] channel        what a client's id is put behind to make its channel
+local META, PODS, FLEET, OWNED, WAKE, MARKED = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
+local CHANNEL = ARGV[1]
+
+local MAX_BACKOFF_US = 3600000000 -- no policy waits longer: a later due time means that the clock was set back
+local MAX_BATCH_BYTES = 1048576
+
+-- Numbers above 10^14 would lose digits by Lua's own conversion.
+local function text(number)
+    return string.format('%.0f', number)
+end
+
+local function time_us()
+    local now = redis.call('TIME')
+    return tonumber(now[1]) * 1000000 + tonumber(now[2])
+end
+
+local function number_of(incarnation)
+    return string.match(incarnation, '%d+$')
+end
+
+local function client_of(incarnation)
+    return string.match(incarnation, '^(.*)%.%d+$')
+end
+
+local function hint(incarnation, message)
+    redis.call('PUBLISH', CHANNEL .. client_of(incarnation), message)
+end
+
+-- Says why an incarnation's request is not taken, or nil.
+local function refused(generation, incarnation)
+    local meta = redis.call('HMGET', META, 'generation', 'quarantine_until')
+    if meta[1] ~= generation then
+        return 'GENERATION'
+    end
+    if meta[2] then
+        return 'WAIT'
+    end
+    local renewed = redis.call('ZSCORE', PODS, incarnation)
+    if not renewed or tonumber(renewed) <= 0 then
+        return 'UNREGISTERED'
+    end
+    return nil
+end

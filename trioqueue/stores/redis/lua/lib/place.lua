@@ -1,0 +1,66 @@
+-- Placement: which pod gets an entity that has work and no owner, and what is written when one gets it.
+-- An entity x is {name, e, q, load, ready, type}: its name, and the keys that concern it.
+
+-- The preferred pod if it takes the type and has room, else the least loaded that has, else nil.
+local function choose(load, prefer, without)
+    local function has_room(incarnation, owns)
+        local room = redis.call('HGET', FLEET, 'room:' .. incarnation)
+        return room and tonumber(owns) < tonumber(room)
+    end
+    if prefer and prefer ~= without then
+        local owns = redis.call('ZSCORE', load, prefer)
+        if owns and has_room(prefer, owns) then
+            return prefer
+        end
+    end
+    local pods = redis.call('ZRANGE', load, 0, -1, 'WITHSCORES')
+    for i = 1, #pods, 2 do
+        if pods[i] ~= without and has_room(pods[i], pods[i + 1]) then
+            return pods[i]
+        end
+    end
+    return nil
+end
+
+-- Assigns x, which has work and no owner, to a pod and wakes it there; nil: it becomes ready.
+local function give(x, to, now)
+    if to then
+        local number = number_of(to)
+        redis.call('HSET', x.e, 'mode', 'parked', 'owner', to)
+        redis.call('ZADD', OWNED, number, x.name)
+        redis.call('ZADD', WAKE, number, x.name)
+        redis.call('ZINCRBY', x.load, 1, to)
+        hint(to, 'w' .. x.name)
+    else
+        redis.call('HSET', x.e, 'mode', 'ready')
+        redis.call('HDEL', x.e, 'owner')
+        if redis.call('ZADD', x.ready, text(now), x.name) == 1 then
+            redis.call('HINCRBY', META, 'ready:' .. x.type, 1)
+        end
+    end
+end
+
+-- Takes x away from its owner: to another pod, to ready, or, with nothing queued, out of the store.
+local function let_go(x, owner, now)
+    redis.call('ZADD', x.load, 'XX', 'INCR', -1, owner)
+    redis.call('ZREM', OWNED, x.name)
+    redis.call('ZREM', WAKE, x.name)
+    redis.call('ZREM', MARKED, x.name)
+    if redis.call('LLEN', x.q) == 0 then
+        redis.call('DEL', x.e)
+    else
+        give(x, choose(x.load, nil, owner), now)
+    end
+end
+
+-- Puts commands behind the ones of x, and wakes or places it.
+local function queue(x, mode, owner, commands, prefer, now)
+    for from = 1, #commands, 5000 do -- unpack has a limit near 8000
+        redis.call('RPUSH', x.q, unpack(commands, from, math.min(from + 4999, #commands)))
+    end
+    if not mode then
+        give(x, choose(x.load, prefer, nil), now)
+    elseif mode == 'parked' and redis.call('ZADD', WAKE, 'NX', number_of(owner), x.name) == 1 then
+        hint(owner, 'w' .. x.name)
+    end
+end

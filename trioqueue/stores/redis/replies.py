@@ -1,0 +1,141 @@
+"""What the scripts answer, turned into words of the contract and into errors: the only place that knows both."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis.exceptions
+
+from trioqueue._errors import AccessDenied, Incompatible, StoreFull, StoreUnavailable, TrioqueueError
+from trioqueue._names import Entity
+from trioqueue.stores.contract import (
+    NOT_MODIFIED,
+    Backoff,
+    ClaimAnswer,
+    Claimed,
+    CommitAnswer,
+    Empty,
+    Fenced,
+    Later,
+    LeaseLost,
+    Next,
+    NotClaimed,
+    NotYours,
+    Parked,
+    Queued,
+    Report,
+    SendClaimAnswer,
+    Silent,
+)
+from trioqueue.stores.redis.transport import ServerChanged
+
+
+class Wait(Exception):
+    """The server is in quarantine: the same request may be taken later."""
+
+
+LOST = frozenset({b"GENERATION", b"UNREGISTERED"})
+"""Words that refuse an incarnation for ever."""
+
+
+def check_word(answer: object) -> None:
+    """Raises for the words that refuse a whole call; anything else is let through."""
+    if isinstance(answer, bytes):
+        if answer in LOST:
+            raise LeaseLost(answer.decode().lower())
+        if answer == b"WAIT":
+            raise Wait
+
+
+def entity_of(name: bytes) -> Entity:
+    """Reads an entity's name as the scripts write it."""
+    entity_type, _, entity_id = name.decode().partition("/")
+    return Entity(entity_type, entity_id)
+
+
+def _queued(element: bytes) -> Queued:
+    accepted, _, data = element.partition(b" ")
+    return Queued(int(accepted), data)
+
+
+def _texts(ids: Sequence[bytes]) -> tuple[str, ...]:
+    return tuple(i.decode() for i in ids) if ids else ()
+
+
+def claim_answer(answer: Any) -> ClaimAnswer:
+    """Reads what claim says of one entity."""
+    match answer[0]:
+        case b"CLAIMED":
+            _, epoch, done, now, version, state, attempts, crashes, unknown, cancels, batch = answer
+            return Claimed(
+                epoch=int(epoch),
+                done=int(done),
+                now_us=now,
+                batch=tuple(map(_queued, batch)),
+                state=NOT_MODIFIED if state == 1 else state,
+                state_version=version.decode(),
+                attempts=int(attempts),
+                crashes=crashes,
+                unknown_us=unknown,
+                cancels=_texts(cancels),
+            )
+        case b"EMPTY":
+            return Empty(int(answer[1]))
+        case b"BACKOFF":
+            return Backoff(answer[1] / 1e6)
+        case b"LATER":
+            return Later()
+        case _:
+            assert answer[0] == b"NOT_YOURS", answer
+            return NotYours()
+
+
+def send_claim_answer(answer: Any) -> SendClaimAnswer:
+    """Reads what a send says of one wish."""
+    return NotClaimed() if answer[0] == b"NOT_CLAIMED" else claim_answer(answer)
+
+
+def commit_answer(answer: Any) -> CommitAnswer:
+    """Reads what commit says of one section."""
+    if answer == b"PARKED":
+        return Parked()
+    if answer == b"FENCED":
+        return Fenced()
+    if answer[0] == b"BACKOFF":
+        return Backoff(answer[1] / 1e6)
+    _, now, cancels, batch = answer
+    return Next(now, tuple(map(_queued, batch)), _texts(cancels))
+
+
+def report(answer: Any, types: frozenset[str]) -> Report:
+    """Reads what beat found."""
+    owned, wakes, marked, ready, room, silent = answer
+    waiting = tuple(entity for entity in map(entity_of, ready) if entity.type in types)
+    return Report(
+        owned=owned,
+        wakes=tuple(map(entity_of, wakes)),
+        cancels=tuple(map(entity_of, marked)),
+        ready=waiting[: max(room, 0)],
+        pressed=bool(waiting) and room <= 0,
+        silent=tuple(
+            Silent(incarnation.decode(), tuple(pod_types.decode().split()))
+            for incarnation, pod_types in zip(silent[::2], silent[1::2], strict=True)
+        ),
+    )
+
+
+def user_error(error: Exception, address: str) -> Exception:
+    """Turns an error of the server or the link into one that a user can act on."""
+    if isinstance(error, ServerChanged):
+        return LeaseLost("the server is another one")
+    if not isinstance(error, redis.exceptions.RedisError):
+        return error
+    text = str(error)
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or text.startswith("OOM"):
+        return StoreFull(address)
+    if isinstance(error, redis.exceptions.NoPermissionError):
+        return AccessDenied(f"this user lacks a right it needs ({text}), grant it in the ACL rules")
+    if isinstance(error, redis.exceptions.ReadOnlyError):
+        return StoreUnavailable(address, "it is a read-only replica")
+    if "WRONGTYPE" in text:
+        return Incompatible("a key with trioqueue's prefix holds something else, choose another prefix")
+    return StoreUnavailable(address, text)

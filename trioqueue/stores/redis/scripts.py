@@ -1,0 +1,56 @@
+"""Loading the Lua scripts: one file an operation, shared beginnings put in front, called by their SHA1."""
+
+import re
+from functools import cache
+from hashlib import sha1
+from importlib.resources import files
+from typing import Final
+
+import attrs
+import hiredis
+
+NAMES: Final = (
+    "send",
+    "void",
+    "claim",
+    "commit",
+    "release",
+    "join",
+    "retire",
+    "beat",
+    "reap",
+    "assign",
+    "cancel",
+)
+"""One for each file in `lua/`."""
+
+_INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
+
+
+@attrs.frozen
+class Script:
+    """A script as Redis knows it."""
+
+    name: str
+    source: str
+    sha: str
+
+    def load(self) -> bytes:
+        """Packs the command that makes the server know it."""
+        return hiredis.pack_command(("SCRIPT", "LOAD", self.source))
+
+
+@cache
+def script(name: str) -> Script:
+    """Reads one script, with the files it includes in front of it."""
+    folder = files(__package__) / "lua"
+    body = (folder / f"{name}.lua").read_text("utf-8")
+    includes = _INCLUDE.search(body)
+    parts = [(folder / "lib" / f"{part}.lua").read_text("utf-8") for part in includes[1].split()] if includes else []
+    source = "\n".join([*parts, body])
+    return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def all_scripts() -> list[Script]:
+    """Reads all of them."""
+    return [script(name) for name in NAMES]

@@ -1,0 +1,378 @@
+"""The Store on Redis: each operation is one script call, or a section of one that is shared.
+
+Every script is safe to repeat, so the transport may send a call again after a lost answer.  Whether the first copy ran is
+for the data to say: sequence numbers for sends, epoch and `done` for commits, the owner for the rest.
+"""
+
+import secrets
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, TypeVar
+
+import redis.exceptions
+import trio
+
+from trioqueue._errors import Incompatible, OutcomeUnknown, StoreFull
+from trioqueue._names import Entity
+from trioqueue.messages.policy import Lease
+from trioqueue.stores.contract import (
+    CHUNK,
+    PAGE,
+    Answered,
+    CancelAsked,
+    ClaimAnswer,
+    ClaimWish,
+    Commit,
+    CommitAnswer,
+    Group,
+    HeldLease,
+    Hint,
+    Member,
+    PodInfo,
+    Report,
+    SendClaimAnswer,
+    Silent,
+    StoreStatistics,
+    Wake,
+)
+from trioqueue.stores.redis.address import Address, parse_address
+from trioqueue.stores.redis.batch import Batcher, ClaimSection, CommitSection, SendSection
+from trioqueue.stores.redis.keys import Keys
+from trioqueue.stores.redis.layout import DECLINE_US, LAYOUT, PARTITIONS, check_server
+from trioqueue.stores.redis.lease import keep_lease, now
+from trioqueue.stores.redis.replies import Wait, check_word, claim_answer, commit_answer, entity_of, user_error
+from trioqueue.stores.redis.scripts import all_scripts, script
+from trioqueue.stores.redis.transport import Transport, open_transport
+
+T = TypeVar("T")
+
+QUARANTINE_POLL = 0.1
+"""Seconds between two questions whether the quarantine has ended."""
+
+
+class RedisStore:
+    """One client's way into one partition on Redis.  Made by `open_redis_store`."""
+
+    def __init__(self, address: Address, keys: Keys, client: str) -> None:
+        self.client = client
+        self._address = address
+        self._keys = keys
+        self._hints: Callable[[Hint], None] = _nobody
+        self._connected: Callable[[], None] = _nothing
+        self._types: frozenset[str] = frozenset()
+        self._known_generation = ""
+        self._joined_at = 0.0  # when the last join was sent: its registration is no older
+        self._transport: Transport
+        self._batcher: Batcher
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self.client} on {self._address}>"
+
+    def listen(self, hints: Callable[[Hint], None], connected: Callable[[], None]) -> None:
+        self._hints, self._connected = hints, connected
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()  # the connection ends with the block that opened it
+
+    # -------------------------------------------------------------------------------- what comes in
+    def take_push(self, _channel: bytes, payload: bytes) -> None:
+        """Reads a hint as the scripts publish it."""
+        kind, rest = payload[:1], payload[1:]
+        if kind == b"w":
+            self._hints(Wake(entity_of(rest)))
+        elif kind == b"r":
+            command_id, space, outcome = rest.partition(b" ")
+            self._hints(Answered(command_id.decode(), outcome if space else None))
+        elif kind == b"c":
+            command_id, _, name = rest.partition(b" ")
+            self._hints(CancelAsked(entity_of(name), command_id.decode()))
+
+    def take_connection(self) -> None:
+        """Passes on that hints may be missing."""
+        self._connected()
+
+    # -------------------------------------------------------------------------------- sections
+    async def send(
+        self,
+        group: Group,
+        *,
+        member: Member | None = None,
+        wishes: Sequence[ClaimWish] = (),
+        on_claim: Callable[[Entity, SendClaimAnswer], None] | None = None,
+    ) -> bool:
+        try:
+            duplicate = await self._section(
+                lambda answer: self._batcher.send(SendSection(group, answer, member, wishes, on_claim))
+            )
+        except StoreFull:
+            if await self._void(group):
+                return True
+            raise
+        except OutcomeUnknown:
+            self._batcher.settle(group.sequence)
+            raise
+        return bool(duplicate)
+
+    async def _void(self, group: Group) -> bool:
+        """Makes sure that no copy of a refused group is or will be taken; True: one was."""
+        answer = await self._call("void", self._keys.sequences(self.client), [self._batcher.low(), group.sequence])
+        self._batcher.settle(group.sequence)
+        return bool(answer == b"ACCEPTED")
+
+    async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
+        wish = ClaimWish(entity, have, fetch)
+        return claim_answer(
+            await self._after_quarantine(
+                lambda: self._section(lambda answer: self._batcher.claim(ClaimSection(member, wish, answer)))
+            )
+        )
+
+    async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
+        return commit_answer(
+            await self._after_quarantine(
+                lambda: self._section(lambda answer: self._batcher.commit(CommitSection(member, commit, answer)))
+            )
+        )
+
+    async def _section(self, add: Callable[[Callable[[object], None]], None]) -> object:
+        """Adds a section and waits for its answer; a cancelled caller leaves, the answer is read and dropped."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waiter = _Waiter()
+        add(waiter.answer)
+        await trio.lowlevel.wait_task_rescheduled(waiter.leave)
+        result = waiter.result
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    # -------------------------------------------------------------------------------- single calls
+    async def _call(
+        self, name: str, keys: Sequence[str], arguments: Sequence[object], *, member: Member | None = None
+    ) -> Any:
+        """Calls one script; with a member, only on the server it registered with, and after the quarantine."""
+        what = script(name)
+        common = self._keys.common
+        self._batcher.flush()  # what was asked before goes before: a cancel never overtakes its send
+        packed = ("EVALSHA", what.sha, len(common) + len(keys), *common, *keys, self._keys.channel, *(member or ()))
+        server = member.generation if member else None
+
+        async def ask() -> Any:
+            try:
+                return await self._transport.call(*packed, *arguments, server=server)  # type: ignore[arg-type]
+            except redis.exceptions.NoScriptError:
+                await self._transport.call("SCRIPT", "LOAD", what.source, server=server)
+                return await self._transport.call(*packed, *arguments, server=server)  # type: ignore[arg-type]
+
+        try:
+            return await self._after_quarantine(ask)
+        except Exception as error:
+            raise self._translated(error) from None
+
+    def _translated(self, error: Exception) -> Exception:
+        return user_error(error, str(self._address))
+
+    async def _after_quarantine(self, ask: Callable[[], Awaitable[T]]) -> T:
+        while True:
+            answer = await ask()
+            try:
+                check_word(answer)
+            except Wait:
+                await trio.sleep(QUARANTINE_POLL)
+            else:
+                return answer
+
+    async def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:
+        keys = [*self._keys.entity(entity)[:2], *self._keys.placement(entity.type)]
+        arguments = [str(entity), entity.type, "" if epoch is None else epoch, why, DECLINE_US]
+        return bool(await self._call("release", keys, arguments, member=member) == b"OK")
+
+    async def retire(self, member: Member) -> None:
+        await self._call("retire", [], [], member=member)
+
+    async def assign(self, member: Member, entities: Sequence[Entity]) -> None:
+        for start in range(0, len(entities), CHUNK):
+            chunk = entities[start : start + CHUNK]
+            await self._call("assign", self._whole(chunk), _named(chunk), member=member)
+
+    async def reap(self, member: Member, silent: Silent, *, gave_up: bool = False) -> bool:
+        loads = [self._keys.placement(entity_type)[0] for entity_type in silent.types]
+        entities: list[Entity] = []
+        while True:
+            answer = await self._call(
+                "reap",
+                [*loads, *self._whole(entities)],
+                [silent.incarnation, int(gave_up), CHUNK, len(loads), *_named(entities)],
+                member=member,
+            )
+            if answer[0] != b"MORE":
+                return bool(answer[0] == b"GONE")
+            entities = [entity_of(name) for name in answer[1:]]
+
+    def _whole(self, entities: Sequence[Entity]) -> list[str]:
+        keys: list[str] = []
+        for entity in entities:
+            keys += (*self._keys.entity(entity)[:2], *self._keys.placement(entity.type))
+        return keys
+
+    async def join(self, info: PodInfo) -> Member:
+        types = sorted(info.types)
+        keys = [self._keys.placement(entity_type)[0] for entity_type in types]
+        ticket = b"0"
+        while True:
+            self._joined_at = now()
+            answer = await self._call(
+                "join",
+                keys,
+                [
+                    self.client,
+                    ticket,
+                    self._known_generation,
+                    LAYOUT,
+                    PARTITIONS,
+                    round(info.lease.heartbeat * 1e6),
+                    round(info.lease.ttl * 1e6),
+                    round(info.lease.grace * 1e6),
+                    info.room,
+                    info.name,
+                    *types,
+                ],
+            )
+            match answer:
+                case [b"OK", incarnation, generation]:
+                    self._types, self._known_generation = info.types, generation.decode()
+                    return Member(incarnation.decode(), generation.decode())
+                case [b"TICKET", counter]:
+                    ticket = counter
+                case [word, stored]:
+                    raise Incompatible(_misfit(word.decode(), stored.decode(), info))
+
+    async def cancel(self, entity: Entity, command_id: str) -> bool:
+        keys = self._keys.entity(entity)[:2]
+        return bool(await self._call("cancel", keys, [str(entity), command_id]) == b"TOLD")
+
+    # -------------------------------------------------------------------------------- reading
+    async def _read(self, *command: str | int) -> Any:
+        try:
+            return await self._transport.call(*command)
+        except Exception as error:
+            raise self._translated(error) from None
+
+    async def owned(self, member: Member, offset: int) -> tuple[Entity, ...]:
+        return await self._page(self._keys.owned, member, offset)
+
+    async def wakes(self, member: Member, offset: int) -> tuple[Entity, ...]:
+        return await self._page(self._keys.wake, member, offset)
+
+    async def _page(self, key: str, member: Member, offset: int) -> tuple[Entity, ...]:
+        number = member.incarnation.rpartition(".")[2]
+        names = await self._read("ZRANGEBYSCORE", key, number, number, "LIMIT", offset, PAGE)
+        return tuple(map(entity_of, names))
+
+    async def cancelled(self, entity: Entity) -> tuple[str, ...]:
+        fields = await self._read("HKEYS", self._keys.entity(entity)[0])
+        return tuple(f.removeprefix(b"cancel:").decode() for f in fields if f.startswith(b"cancel:"))
+
+    async def state(self, entity: Entity) -> bytes | None:
+        kept = await self._read("GET", self._keys.state(entity))
+        return kept.partition(b" ")[2] if kept is not None else None
+
+    async def result(self, command_id: str) -> bytes | None:
+        kept: bytes | None = await self._read("GET", self._keys.result(command_id))
+        return kept
+
+    async def statistics(self) -> StoreStatistics:
+        pods = await self._read("ZCARD", self._keys.pods)
+        owned = await self._read("ZCARD", self._keys.owned)
+        # Read before the wakes: an entity that moves from ready to a pod between the two is seen at least once.
+        meta = await self._read("HGETALL", self._keys.meta)
+        wakes = await self._read("ZCARD", self._keys.wake)
+        ready = sum(int(value) for field, value in meta.items() if field.startswith(b"ready:"))
+        dead = sum(int(value) for field, value in meta.items() if field.startswith(b"dead:"))
+        return StoreStatistics(pods=pods, owned=owned, with_work=wakes + ready, ready=ready, dead=dead)
+
+    def hold_lease(
+        self, member: Member, lease: Lease, report: Callable[[Report], None]
+    ) -> AbstractAsyncContextManager[HeldLease]:
+        return keep_lease(
+            self._address, self._keys, member, self._types, lease, report, joined_at=self._joined_at
+        )
+
+
+class _Waiter:
+    """A task that waits for its section's answer."""
+
+    __slots__ = ("_task", "result")
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+        self.result: object = None
+
+    def answer(self, result: object) -> None:
+        task = self._task
+        if task is not None:
+            self._task = None
+            self.result = result
+            trio.lowlevel.reschedule(task)
+
+    def leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+def _nobody(_hint: Hint) -> None:
+    """Before anybody listens there is nothing to miss: no command has been sent yet."""
+
+
+def _nothing() -> None:
+    pass
+
+
+def _named(entities: Sequence[Entity]) -> list[str]:
+    named: list[str] = []
+    for entity in entities:
+        named += (str(entity), entity.type)
+    return named
+
+
+def _misfit(word: str, stored: str, info: PodInfo) -> str:
+    """Says in one sentence why this pod can't join the fleet that uses the prefix."""
+    match word:
+        case "LAYOUT":
+            return f"its keys have layout {stored}, this trioqueue writes {LAYOUT}, upgrade it or use another prefix"
+        case "PARTITIONS":
+            return f"its keys lie in {stored} partitions, not {PARTITIONS}, use another prefix"
+        case "HEARTBEAT":
+            beat = int(stored) / 1e6
+            return f"its fleet beats every {beat:g} s, not {info.lease.heartbeat:g} s, open with that lease"
+        case _:
+            most = int(stored) / 1e6
+            return f"its fleet allows a lease of {most:g} s at most, not {info.lease.ttl:g} s, shorten it"
+
+
+@asynccontextmanager
+async def open_redis_store(
+    url: str, *, prefix: str, unanswered: float, allow_eviction: bool = False
+) -> AsyncGenerator[RedisStore, None]:
+    """Connects to Redis and checks that it can keep what is promised.
+
+    Raises:
+        BadUrl, StoreUnavailable, AccessDenied, Incompatible: at once, without a retry.
+    """
+    address = parse_address(url)
+    keys, client = Keys(prefix), secrets.token_hex(6)
+    store = RedisStore(address, keys, client)
+    async with open_transport(
+        address,
+        channels=[keys.channel + client],
+        on_push=store.take_push,
+        preload=[one.load() for one in all_scripts()],
+        on_connect=store.take_connection,
+        unanswered=unanswered,
+        client_name=f"trioqueue-{client}",
+    ) as transport:
+        store._transport = transport
+        store._batcher = Batcher(transport, keys, client, str(address))
+        await check_server(transport, keys, str(address), allow_eviction=allow_eviction)
+        yield store
+
+

@@ -1,0 +1,397 @@
+"""One connection to Redis, shared by all tasks of a process: requests of one moment share a write.
+
+    submit, call ─▶ queue ─▶ writer ─▶ in flight ─▶ reader ─▶ deliver
+                      ▲                    │
+                      └── link lost: back to the front, in order
+
+- The **writer** sends everything queued since its last write as one piece, so a busy process needs few writes.
+- The **reader** hands each reply to the oldest request in flight: Redis answers in order, and nothing else ties the
+  two together.
+- The **watch** looks whether replies still come.  It sleeps through a busy time and is parked in a quiet one.
+- The **keeper** opens a new link when one of the three doubts the old one: its end, an error, bytes that are no reply,
+  a reply that nobody asked for, silence.  A stream in doubt is never used again, since with one reply too many or too
+  few every later one would answer the wrong request.
+
+What was unanswered is then sent again, in the old order and before anything newer.  So a request may be carried out
+twice: everything sent here must be safe to repeat.  A request can be tied to one server by its run id; to another
+server it is never sent.
+
+A caller that is cancelled leaves its request where it is; the reply is read and dropped.  While there is no link,
+requests older than `unanswered` seconds are given up, so nobody waits for ever.
+"""
+
+import random
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import attrs
+import hiredis
+import trio
+
+from trioqueue._errors import Closed, OutcomeUnknown, StoreUnavailable, TrioqueueError
+from trioqueue.stores.redis.address import Address
+from trioqueue.stores.redis.backlog import Backlog, Deliver, Request
+from trioqueue.stores.redis.greeting import Greeting, Link, open_first_link, open_link
+from trioqueue.stores.redis.parking import Bench, Caller
+from trioqueue.stores.redis.resp import NOT_ENOUGH, Packable, pack
+from trioqueue.stores.redis.unwrapped import unwrapped
+from trioqueue.stores.redis.wire import WireBroken
+
+FIRST_PAUSE = 0.02
+"""Seconds before the first attempt to reconnect: a restarting Redis is back within 35 ms."""
+
+LONGEST_PAUSE = 1.0
+"""Seconds between attempts at most: as long as a heartbeat, so that a server that is back is soon noticed."""
+
+
+class ServerChanged(Exception):
+    """The request was for a server that this connection no longer goes to: it was not sent to the new one."""
+
+
+@attrs.frozen
+class TransportStatistics:
+    """What one transport did since it was opened, and how it stands."""
+
+    requests: int
+    """Written, those written again included."""
+    writes: int
+    """Pieces they were written in."""
+    bytes_out: int
+    bytes_in: int
+    pushes: int
+    reconnects: int
+    in_flight: int
+    """Written and not yet answered."""
+    waiting: int
+    """Queued and not yet written."""
+    connected: bool
+
+
+class Transport:
+    """The shared connection.  Made by `open_transport` only; all of it belongs to one Trio thread.
+
+    server_id: run id of the server that this connection talks to, or talked to last.
+    server_version: that server's version.
+    """
+
+    def __init__(
+        self,
+        greeting: Greeting,
+        link: Link,
+        *,
+        on_push: Callable[[bytes, bytes], None] | None,
+        on_connect: Callable[[], None] | None,
+        unanswered: float,
+        reply_timeout: float,
+    ) -> None:
+        self.server_id, self.server_version = link.server_id, link.server_version
+        self._greeting = greeting
+        self._on_push = on_push
+        self._on_connect = on_connect
+        self._unanswered = unanswered
+        self._reply_timeout = reply_timeout
+        self._hooks: list[Callable[[], None]] = []
+        self._backlog = Backlog()
+        # True while a link is served; while False, nothing is in flight.  Only the keeper writes it.
+        self._connected = False
+        # Once True, the backlog is empty for ever.
+        self._closed = False
+        # `time.monotonic()` of the last write that found nothing in flight.
+        self._asked_at = 0.0
+        self._writer = Bench()
+        self._watch = Bench()
+        # Why the last link ended or could not be opened; None while none ever did.
+        self._doubt: TrioqueueError | None = None
+        # Seconds before the next attempt to reconnect.
+        self._pause = FIRST_PAUSE
+        self._requests = self._writes = self._bytes_out = self._bytes_in = self._pushes = self._reconnects = 0
+
+    def __repr__(self) -> str:
+        mode = "closed" if self._closed else "connected" if self._connected else f"not connected ({self._doubt})"
+        in_flight, waiting = len(self._backlog.in_flight), len(self._backlog.queue)
+        return f"<Transport {self._greeting.address} {mode}, {in_flight} in flight, {waiting} waiting>"
+
+    # ------------------------------------------------------------------ asking
+    @trio.lowlevel.enable_ki_protection
+    def submit(self, packed: bytes, deliver: Deliver, *, server: str | None = None) -> None:
+        """Queues one packed command; it is written with all others of this moment.
+
+        `deliver` is called exactly once, later, from a task of this transport (from here only if it is closed already),
+        with the reply, or redis-py's exception for the server's error, or `ServerChanged`, `OutcomeUnknown`,
+        `StoreUnavailable` or `Closed`.  If it raises, the transport crashes.
+
+        Args:
+            packed: one command that is answered by exactly one reply, does not block, and may be repeated.
+            deliver: takes the reply.
+            server: the run id of the only server it may be sent to; None for any.
+        """
+        if self._closed:
+            deliver(Closed())
+            return
+        if server is not None and server != self.server_id:
+            self._backlog.strays = True
+        self._backlog.queue.append(Request(packed, deliver, server, time.monotonic()))
+        self._writer.wake()
+
+    # Protected, since an interrupt between submit and wait would leave a wake-up for a task that sits elsewhere.
+    @trio.lowlevel.enable_ki_protection
+    async def call(self, *args: Packable, server: str | None = None) -> object:
+        """Sends one command and returns its reply; nothing is decoded.  The command is one that `submit` would take.
+
+        Cancelled, the outcome is unknown: the command may still be carried out, and its reply is dropped.
+
+        Raises:
+            TypeError: an argument that Redis can't take (bool, None), or none at all.
+            redis.exceptions.RedisError: the server refused the command.
+            ServerChanged, OutcomeUnknown, StoreUnavailable, Closed: as in `submit`.
+        """
+        if not args:
+            raise TypeError("a Redis command has at least a name")  # Redis answers an empty one with nothing at all
+        packed = pack(args)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._closed:
+            raise Closed
+        caller = Caller()
+        self.submit(packed, caller.deliver, server=server)
+        reply = await caller.wait()
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def before_write(self, hook: Callable[[], None]) -> None:
+        """Has `hook` called right before each write: what it submits goes with it.  If it raises, the transport crashes."""
+        self._hooks.append(hook)
+
+    def poke(self) -> None:
+        """Makes a write happen soon although nothing was submitted, for the sake of the `before_write` hooks."""
+        self._writer.wake()
+
+    def statistics(self) -> TransportStatistics:
+        """Returns a snapshot of the counts."""
+        return TransportStatistics(
+            requests=self._requests,
+            writes=self._writes,
+            bytes_out=self._bytes_out,
+            bytes_in=self._bytes_in,
+            pushes=self._pushes,
+            reconnects=self._reconnects,
+            in_flight=len(self._backlog.in_flight),
+            waiting=len(self._backlog.queue),
+            connected=self._connected,
+        )
+
+    # ------------------------------------------------------------------ one link: each part returns its doubt
+    @trio.lowlevel.enable_ki_protection
+    async def _write(self, link: Link) -> str:
+        backlog = self._backlog
+        while True:
+            for hook in self._hooks:
+                hook()
+            if backlog.strays:
+                self._turn_strays_away()
+            if not backlog.queue:
+                await self._writer.sit()
+                continue
+            if not backlog.in_flight:
+                self._asked_at = time.monotonic()
+                self._watch.wake()
+            batch = backlog.take()
+            data = b"".join([request.packed for request in batch])
+            self._requests += len(batch)
+            self._writes += 1
+            self._bytes_out += len(data)
+            try:
+                await link.wire.send(data)
+            except WireBroken as error:
+                return str(error)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _read(self, link: Link) -> str:
+        for push in link.pushes:
+            self._take_push(push)
+        gets, in_flight = link.parser.gets, self._backlog.in_flight
+        while True:
+            # The greeting may have left bytes in the parser, so parse first.
+            while True:
+                try:
+                    reply: object = gets()
+                except hiredis.ProtocolError as error:
+                    return f"it sent what is no reply: {error}"
+                if reply is NOT_ENOUGH:
+                    break
+                if isinstance(reply, hiredis.PushNotification):
+                    self._take_push(reply)
+                elif in_flight:
+                    in_flight.popleft().deliver(reply)
+                else:
+                    return "it sent a reply that nobody had asked for"
+            try:
+                data = await link.wire.receive()
+            except WireBroken as error:
+                return str(error)
+            self._bytes_in += len(data)
+            link.parser.feed(data)
+
+    def _take_push(self, push: list[object]) -> None:
+        if push[0] == b"message" and self._on_push is not None:
+            self._pushes += 1
+            _, channel, payload = push
+            assert isinstance(channel, bytes) and isinstance(payload, bytes)
+            self._on_push(channel, payload)
+
+    async def _watch_silence(self, link: Link) -> str:
+        while True:
+            if not self._backlog.in_flight:
+                await self._watch.sit()
+            if self._silence(link) >= self._reply_timeout:
+                # It may be this process that stood still: what came in meanwhile is read before anyone is blamed.
+                await trio.lowlevel.checkpoint()
+                if self._backlog.in_flight and self._silence(link) >= self._reply_timeout:
+                    return f"no answer for {self._reply_timeout:g} s"
+            await trio.sleep(max(self._reply_timeout - self._silence(link), 0.0))
+
+    def _silence(self, link: Link) -> float:
+        # Since the last sign of life, and not since the oldest request was written: a server that works off a long
+        # queue must not be sent the whole queue once more.
+        return time.monotonic() - max(self._asked_at, link.wire.moved_at)
+
+    # ------------------------------------------------------------------ from link to link
+    @trio.lowlevel.enable_ki_protection
+    async def keep(self, link: Link) -> None:
+        """Serves this link, and then others, for ever.  For `open_transport` alone; the link is closed when it ends."""
+        while True:
+            try:
+                await self._serve(link)
+            finally:
+                link.wire.close()
+            link = await self._reconnect()
+
+    async def _serve(self, link: Link) -> None:
+        """Lets requests flow until a part doubts the link; then takes back what is unanswered.
+
+        The nursery's children are the writer, the reader and the watch of this link.
+        """
+        received = self._bytes_in
+        self.server_id, self.server_version = link.server_id, link.server_version
+        self._connected = True
+        self._turn_strays_away()
+        if self._on_connect is not None:
+            self._on_connect()
+
+        async def until_doubt(part: Callable[[Link], Awaitable[str]]) -> None:
+            self._doubt = StoreUnavailable(str(self._greeting.address), await part(link))
+            nursery.cancel_scope.cancel()
+
+        with unwrapped():
+            async with trio.open_nursery() as nursery:
+                for part in (self._write, self._read, self._watch_silence):
+                    nursery.start_soon(until_doubt, part)
+        self._connected = False
+        self._backlog.take_back()
+        if self._bytes_in > received:
+            self._pause = FIRST_PAUSE
+
+    async def _reconnect(self) -> Link:
+        """Opens a new link, however long that takes.  The nursery's child gives up what waits too long meanwhile."""
+        link: Link | None = None
+        try:
+            with unwrapped():
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._give_up_the_old)
+                    while link is None:
+                        await trio.sleep(self._pause * random.uniform(0.5, 1.0))
+                        # Grows until a link has brought an answer: one that breaks at each use is no success.
+                        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+                        try:
+                            link = await open_link(self._greeting)
+                        except TrioqueueError as error:
+                            # A refused password too: passwords are changed, and the server may get its turn later.
+                            self._doubt = error
+                    nursery.cancel_scope.cancel()
+        except BaseException:
+            if link is not None:
+                link.wire.close()
+            raise
+        self._reconnects += 1
+        return link
+
+    @trio.lowlevel.enable_ki_protection
+    async def _give_up_the_old(self) -> None:
+        while True:
+            now = time.monotonic()
+            for request in self._backlog.give_up(now - self._unanswered):
+                request.deliver(self._given_up(request))
+            # What is submitted from now on can't be too old before `unanswered` seconds have passed.
+            oldest = self._backlog.queue[0].since if self._backlog.queue else now
+            await trio.sleep(max(oldest + self._unanswered - time.monotonic(), 0.0))
+
+    def _given_up(self, request: Request) -> TrioqueueError:
+        error: TrioqueueError
+        if request.written:
+            error = OutcomeUnknown("what was asked of it", self._unanswered)
+        else:
+            error = StoreUnavailable(str(self._greeting.address), f"not for {self._unanswered:g} s; nothing was sent")
+        error.__cause__ = self._doubt
+        return error
+
+    def _turn_strays_away(self) -> None:
+        for request in self._backlog.turn_away(self.server_id):
+            request.deliver(ServerChanged(f"meant for server {request.server}, and this is {self.server_id}"))
+
+    @trio.lowlevel.enable_ki_protection
+    def close(self) -> None:
+        """Ends every outstanding request with `Closed`.  For `open_transport` alone, once no task runs any more."""
+        self._closed = True
+        self._connected = False
+        for request in self._backlog.clear():
+            request.deliver(Closed())
+
+
+@asynccontextmanager
+async def open_transport(
+    address: Address,
+    *,
+    channels: Sequence[str] = (),
+    on_push: Callable[[bytes, bytes], None] | None = None,
+    preload: Sequence[bytes] = (),
+    on_connect: Callable[[], None] | None = None,
+    unanswered: float = 30.0,
+    reply_timeout: float = 5.0,
+    client_name: str | None = None,
+) -> AsyncGenerator[Transport]:
+    """Opens a shared connection, and keeps one open until the block is left.
+
+    A first attempt that fails is reported at once; only an open transport reconnects.  Leaving the block ends every
+    outstanding request with `Closed`.  An error of the block leaves it as itself, and so does an error of a callback,
+    which crashes the transport.
+
+    Args:
+        channels: to listen on.
+        on_push: called with channel and payload of each message.  Messages sent while there is no link are lost.
+        preload: packed commands to send first on each connection, such as SCRIPT LOAD.
+        on_connect: called for each new link before anything is written to it; for the first, once the block runs.
+        unanswered: seconds after which a request is given up while there is no link.
+        reply_timeout: seconds of silence with a request in flight until the link is given up, and for each connecting.
+        client_name: as CLIENT LIST shows it; without spaces.
+
+    Raises:
+        StoreUnavailable, AccessDenied, Incompatible, BadUrl: by the first attempt; one sentence with a remedy.
+    """
+    greeting = Greeting(address, tuple(channels), tuple(preload), client_name, reply_timeout)
+    # Before the nursery opens, so that the error of a first attempt is in no group.
+    link = await open_first_link(greeting)
+    transport = Transport(
+        greeting, link, on_push=on_push, on_connect=on_connect, unanswered=unanswered, reply_timeout=reply_timeout
+    )
+    try:
+        with unwrapped():
+            # Its child is the keeper, which owns the link from here on: it starts even if it is cancelled already.
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(transport.keep, link, name=f"transport {address}")
+                try:
+                    yield transport
+                finally:
+                    nursery.cancel_scope.cancel()
+    finally:
+        transport.close()
