@@ -345,7 +345,9 @@ class ReentrantCall(TrioqueueError):
     path: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"This call would wait for itself ({' → '.join(self.path)}): use context.send for the way back."
+        return (
+            f"This call would wait for itself ({' → '.join(self.path)}): use context.send for the way back."
+        )
 
 
 @attrs.define

@@ -93,7 +93,9 @@ def entity_id_text(value: object) -> EntityId:
     elif isinstance(value, int):
         # A digit is less than 4 bits.  Python itself refuses to write ints of more than 4300 digits.
         if value.bit_length() > 4 * MAX_ENTITY_ID:
-            raise BadEntityId(f"int of {value.bit_length()} bits", f"has more than {MAX_ENTITY_ID} digits: shorten it")
+            raise BadEntityId(
+                f"int of {value.bit_length()} bits", f"has more than {MAX_ENTITY_ID} digits: shorten it"
+            )
         text = int.__repr__(value)
     elif isinstance(value, UUID):
         return EntityId(str(value))
@@ -115,7 +117,9 @@ def _checked_text(text: str) -> EntityId:
     except UnicodeEncodeError:
         raise BadEntityId(text, "has a lone surrogate, which is not text: decode it properly first") from None
     if size > MAX_ENTITY_ID:
-        raise BadEntityId(text, f"takes {size} bytes of UTF-8, at most {MAX_ENTITY_ID} are legal: use a hash of it")
+        raise BadEntityId(
+            text, f"takes {size} bytes of UTF-8, at most {MAX_ENTITY_ID} are legal: use a hash of it"
+        )
     if found := _CONTROL.search(text):
         raise BadEntityId(text, f"has the control character U+{ord(found[0]):04X}: remove or replace it")
     return EntityId(text)

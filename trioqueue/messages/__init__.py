@@ -1,0 +1,1 @@
+"""What users declare and what travels: values and bytes, without I/O."""

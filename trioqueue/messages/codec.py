@@ -53,7 +53,9 @@ class Codec:
     def __repr__(self) -> str:
         return f"<Codec for {len(self._encoders)} types so far>"
 
-    def register(self, cls: type[T], to_builtins: Callable[[T], Any], from_builtins: Callable[[Any], T]) -> None:
+    def register(
+        self, cls: type[T], to_builtins: Callable[[T], Any], from_builtins: Callable[[Any], T]
+    ) -> None:
         """Lets values of one more class travel, and of its subclasses unless they are registered themselves.
 
         Args:

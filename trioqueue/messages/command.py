@@ -14,7 +14,8 @@ from .._names import CommandName, Entity, EntityType, entity_id_text, legal_comm
 from .annotations import LateType, Scope, caller_scope, refuse_mutable_defaults, resolve_fields
 from .rejection import Rejection
 
-R = DefaultTypeVar("R", default=None, covariant=True)
+# The name is what users read in errors and completions: Command[R].
+R = DefaultTypeVar("R", default=None, covariant=True)  # noqa: PLC0105
 C = TypeVar("C", bound="Command[Any]")
 Q = TypeVar("Q", bound="Query[Any]")
 C_co = TypeVar("C_co", covariant=True)
@@ -140,7 +141,14 @@ def command(
 
     def declare(cls: type[C]) -> type[C]:
         return _declare(
-            cls, Command, scope, entity=entity, name=name, version=version, id_field=entity_id, rejects=rejects
+            cls,
+            Command,
+            scope,
+            entity=entity,
+            name=name,
+            version=version,
+            id_field=entity_id,
+            rejects=rejects,
         )
 
     return declare
@@ -209,7 +217,9 @@ def _declare(
     entity_type = legal_entity_type(entity)
     wire_name = legal_command_name(_snake_case(cls.__name__) if name is None else name)
     if type(version) is not int or version < 1:
-        raise BadDeclaration(f"{cls.__qualname__} has version={version!r}: versions are whole numbers from 1 on.")
+        raise BadDeclaration(
+            f"{cls.__qualname__} has version={version!r}: versions are whole numbers from 1 on."
+        )
     refused = tuple(rejects)
     for rejection in refused:
         if not (isinstance(rejection, type) and issubclass(rejection, Rejection)):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -235,11 +245,15 @@ def _refuse_wrong_base(cls: object, base: type[Command[Any]]) -> None:
     decorator = "query" if base is Query else "command"
     if not (isinstance(cls, type) and issubclass(cls, Command)):
         shown = str(getattr(cls, "__qualname__", cls))  # pyright: ignore[reportUnknownArgumentType]
-        raise BadDeclaration(f"{shown} is not a {base.__name__}: write `class {shown}({base.__name__}[Reply])`.")
+        raise BadDeclaration(
+            f"{shown} is not a {base.__name__}: write `class {shown}({base.__name__}[Reply])`."
+        )
     if issubclass(cls, Query) and base is not Query:
         raise BadDeclaration(f"{cls.__qualname__} is a Query: use @query, or the base Command.")
     if not issubclass(cls, base):
-        raise BadDeclaration(f"{cls.__qualname__} is a Command and has @{decorator}: use @command, or the base Query.")
+        raise BadDeclaration(
+            f"{cls.__qualname__} is a Command and has @{decorator}: use @command, or the base Query."
+        )
 
 
 def _frozen(cls: type[C]) -> type[C]:
@@ -255,7 +269,9 @@ def _id_field(cls: type[Any], named: str | None) -> str:
     marked = [name for name, field in fields.items() if _ENTITY_ID in field.metadata]
     if named is not None:
         if named not in fields:
-            raise BadDeclaration(f"{cls.__qualname__} has no field {named!r}: name one of its fields in entity_id=.")
+            raise BadDeclaration(
+                f"{cls.__qualname__} has no field {named!r}: name one of its fields in entity_id=."
+            )
         marked = list(dict.fromkeys([*marked, named]))
     if not marked:
         raise BadDeclaration(
@@ -263,7 +279,9 @@ def _id_field(cls: type[Any], named: str | None) -> str:
             "give one field `= entity_id()`, or name it in entity_id=."
         )
     if len(marked) > 1:
-        raise BadDeclaration(f"{cls.__qualname__} has the entity ids {', '.join(marked)}: a command is for one entity.")
+        raise BadDeclaration(
+            f"{cls.__qualname__} has the entity ids {', '.join(marked)}: a command is for one entity."
+        )
     return marked[0]
 
 

@@ -122,7 +122,9 @@ def decode_envelope(codec: Codec, entity: Entity, data: bytes) -> Envelope:
         wrong = "s, the sender, is not a string"
     else:
         deadline = None if deadline_ms is None else deadline_ms / 1000
-        return Envelope(command_id, entity, name, version, payload, reply_to, deadline, tuple(chain), headers, sent_by)
+        return Envelope(
+            command_id, entity, name, version, payload, reply_to, deadline, tuple(chain), headers, sent_by
+        )
     raise DecodeError(f"of the envelope, {wrong}", data)
 
 

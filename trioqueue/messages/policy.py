@@ -25,9 +25,15 @@ MIN_HEARTBEATS_IN_GRACE = 1.5
 """A heartbeat on its way when the ttl ends must still count, and come with some delay."""
 
 
-def _seconds(low: float = 0.0, *, above: bool = False) -> Callable[[Any, "attrs.Attribute[Any]", object], None]:
+def _seconds(
+    low: float = 0.0, *, above: bool = False
+) -> Callable[[Any, "attrs.Attribute[Any]", object], None]:
     def check(instance: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and (value > low if above else value >= low):
+        if (
+            isinstance(value, (int, float))
+            and not isinstance(value, bool)
+            and (value > low if above else value >= low)
+        ):
             return
         bound = f"more than {low:g}" if above else f"{low:g} or more"
         raise BadDeclaration(f"{_place(instance, attribute)}={value!r} is not legal: give seconds, {bound}.")
@@ -37,7 +43,9 @@ def _seconds(low: float = 0.0, *, above: bool = False) -> Callable[[Any, "attrs.
 
 def _finite(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
     if not math.isfinite(value):
-        raise BadDeclaration(f"{_place(instance, attribute)}={value!r} is not legal: give a finite number of seconds.")
+        raise BadDeclaration(
+            f"{_place(instance, attribute)}={value!r} is not legal: give a finite number of seconds."
+        )
 
 
 def _count(low: int) -> Callable[[Any, "attrs.Attribute[Any]", object], None]:
@@ -57,7 +65,9 @@ def _error_types(value: object) -> tuple[type[Exception], ...]:
     given: tuple[object, ...] = tuple(value) if isinstance(value, (tuple, list)) else (value,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     for item in given:
         if not (isinstance(item, type) and issubclass(item, Exception)):
-            raise BadDeclaration(f"Retry.give_up_on has {item!r}: give classes of exceptions, as (ValueError,).")
+            raise BadDeclaration(
+                f"Retry.give_up_on has {item!r}: give classes of exceptions, as (ValueError,)."
+            )
     return given  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
@@ -84,7 +94,7 @@ class Retry:
     give_up_on: tuple[type[Exception], ...] = attrs.field(default=(), converter=_error_types)
 
     @factor.validator  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUntypedFunctionDecorator]
-    def _not_shrinking(self, attribute: "attrs.Attribute[float]", value: float) -> None:
+    def _not_shrinking(self, _: "attrs.Attribute[float]", value: float) -> None:
         if not 1 <= value < math.inf:
             raise BadDeclaration(f"Retry.factor={value!r} is not legal: give a number, 1 or more.")
 
@@ -138,7 +148,9 @@ class EntityPolicy:
     max_state: int = attrs.field(default=262_144, validator=_count(1))
     retry: Retry = attrs.field(factory=Retry)
     max_crashes: int = attrs.field(default=3, validator=_count(1))
-    timeout: float | None = attrs.field(default=None, validator=attrs.validators.optional(_seconds(above=True)))
+    timeout: float | None = attrs.field(
+        default=None, validator=attrs.validators.optional(_seconds(above=True))
+    )
     fetch: int = attrs.field(default=64, validator=_count(1))
     unknown_grace: float = attrs.field(default=600.0, validator=_seconds())
 

@@ -102,7 +102,9 @@ class Registry:
     def __repr__(self) -> str:
         types = sorted({entity for entity, _ in self._handlings})
         frozen = ", frozen" if self._frozen else ""
-        return f"<Registry of {len(self._handlings)} handlers for {', '.join(types) or 'no type yet'}{frozen}>"
+        return (
+            f"<Registry of {len(self._handlings)} handlers for {', '.join(types) or 'no type yet'}{frozen}>"
+        )
 
     def handles(
         self, command: CommandType[C, R], /, *, retry: Retry | None = None, timeout: float | None = None
@@ -238,7 +240,12 @@ class Registry:
                     f"{signature.qualname} is the activation of {entity!r}, for which there is no handler: "
                     "register one, or correct the type."
                 )
-        self._handlers, self._activations, self._states, self._commands = handlers, activations, states, commands
+        self._handlers, self._activations, self._states, self._commands = (
+            handlers,
+            activations,
+            states,
+            commands,
+        )
         self._frozen = True
 
     def types(self) -> frozenset[str]:
@@ -291,9 +298,13 @@ class Registry:
             try:
                 lifted = cast("object", lift(fields))
             except Exception as error:
-                raise DecodeError(f"{described(lift)} failed with {error!r} on {name} of version {step}") from error
+                raise DecodeError(
+                    f"{described(lift)} failed with {error!r} on {name} of version {step}"
+                ) from error
             if not isinstance(lifted, dict):
-                raise DecodeError(f"{described(lift)} returned {type(lifted).__name__} for {name}, not a dict")
+                raise DecodeError(
+                    f"{described(lift)} returned {type(lifted).__name__} for {name}, not a dict"
+                )
             fields = cast("dict[str, Any]", lifted)
         return fields
 

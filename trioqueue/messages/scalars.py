@@ -89,14 +89,18 @@ def _decimal_text(value: Decimal) -> str:
 
 def _datetime_text(value: datetime) -> str:
     if value.utcoffset() is None:
-        raise WrongValue(f"the datetime {value.isoformat()} is naive: give it a tzinfo, as datetime.now(UTC) does")
+        raise WrongValue(
+            f"the datetime {value.isoformat()} is naive: give it a tzinfo, as datetime.now(UTC) does"
+        )
     return value.isoformat()
 
 
 def _datetime(value: Any) -> datetime:
     parsed: datetime = _parsed(datetime.fromisoformat)(value)
     if parsed.utcoffset() is None:
-        raise WrongValue(f"the datetime {value} is naive: it has to have an offset, as 2030-01-31T12:00:00+00:00")
+        raise WrongValue(
+            f"the datetime {value} is naive: it has to have an offset, as 2030-01-31T12:00:00+00:00"
+        )
     return parsed
 
 

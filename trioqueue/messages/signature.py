@@ -57,7 +57,11 @@ class Signature:
             return
         # Nothing is filled by it, and with an import for type checkers alone it is unknown.
         annotated = self.first.get_or_none()
-        if isinstance(annotated, type) and issubclass(annotated, Command) and not issubclass(command, annotated):
+        if (
+            isinstance(annotated, type)
+            and issubclass(annotated, Command)
+            and not issubclass(command, annotated)
+        ):
             raise BadDeclaration(
                 f"{self.qualname} is registered for {command.__qualname__} and takes {annotated.__qualname__}: "
                 "name the same class in both places."
@@ -105,7 +109,9 @@ def read_handler(function: Callable[..., Any], command: type[Any], scope: Scope)
     """
     if not inspect.iscoroutinefunction(function):
         kind = "an async generator" if inspect.isasyncgenfunction(function) else "not an async function"
-        raise BadDeclaration(f"{described(function)} is {kind}: a handler is an `async def` that returns its reply.")
+        raise BadDeclaration(
+            f"{described(function)} is {kind}: a handler is an `async def` that returns its reply."
+        )
     parameters = _parameters(function)
     if not parameters or parameters[0].kind not in _AT_FIRST:
         raise BadDeclaration(
@@ -121,7 +127,11 @@ def read_activation(function: Callable[..., Any], scope: Scope) -> Signature:
     Raises:
         BadDeclaration: It does not return an async context manager, or its parameters cannot be filled.
     """
-    if inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function) or not callable(function):
+    if (
+        inspect.isasyncgenfunction(function)
+        or inspect.iscoroutinefunction(function)
+        or not callable(function)
+    ):
         raise BadDeclaration(
             f"{described(function)} does not return an async context manager: write @asynccontextmanager below "
             "@registry.activation(...), and `yield` in the function."
@@ -137,7 +147,7 @@ def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
 def _inspected(function: Callable[..., Any]) -> inspect.Signature:
     if sys.version_info >= (3, 14):
         # One unknown name must not hide the others: they come as ForwardRef, which LateType resolves.
-        import annotationlib
+        import annotationlib  # noqa: PLC0415 - not there before 3.14
 
         return inspect.signature(function, annotation_format=annotationlib.Format.FORWARDREF)
     return inspect.signature(function)
@@ -159,7 +169,9 @@ def _read(
         if parameter.kind not in _BY_KEYWORD:
             if has_default or parameter.kind is not inspect.Parameter.POSITIONAL_ONLY:
                 continue  # *args, **kwargs and defaults: nothing has to be given.
-            raise BadDeclaration(f"{parameter.name} of {qualname} is positional-only: parameters go by keyword.")
+            raise BadDeclaration(
+                f"{parameter.name} of {qualname} is positional-only: parameters go by keyword."
+            )
         if parameter.annotation is inspect.Parameter.empty:
             if has_default:
                 continue
@@ -170,7 +182,10 @@ def _read(
         if has_default:
             optional.add(parameter.name)
         wanted.append(
-            (parameter.name, LateType(parameter.annotation, scope, f"The parameter {parameter.name} of {qualname}"))
+            (
+                parameter.name,
+                LateType(parameter.annotation, scope, f"The parameter {parameter.name} of {qualname}"),
+            )
         )
     return Signature(
         function=function,

@@ -48,7 +48,9 @@ def state(entity: str, *, version: int = 1) -> Callable[[type[S]], type[S]]:
     def declare(cls: type[S]) -> type[S]:
         entity_type = legal_entity_type(entity)
         if type(version) is not int or version < 1:
-            raise BadDeclaration(f"{cls.__qualname__} has version={version!r}: versions are whole numbers from 1 on.")
+            raise BadDeclaration(
+                f"{cls.__qualname__} has version={version!r}: versions are whole numbers from 1 on."
+            )
         defined = _defined(cls)
         refuse_mutable_defaults(defined)
         resolve_fields(defined, scope)

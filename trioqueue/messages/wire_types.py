@@ -90,16 +90,21 @@ def _add_collections(converter: Converter) -> None:
         converter.register_structure_hook_factory(predicate, checked)
 
     add(lambda t: _origin(t) in (list, MutableSequence), list_structure_factory)
-    add(lambda t: _origin(t) in (tuple, Sequence) and not _is_mixed_tuple(t), homogenous_tuple_structure_factory)
+    add(
+        lambda t: _origin(t) in (tuple, Sequence) and not _is_mixed_tuple(t),
+        homogenous_tuple_structure_factory,
+    )
     add(_is_mixed_tuple, lambda declared, current: current.gen_structure_hetero_tuple(declared))
     add(is_namedtuple, namedtuple_structure_factory)  # pyright: ignore[reportUnknownArgumentType]
-    converter.register_unstructure_hook_factory(
-        is_namedtuple, lambda declared: namedtuple_unstructure_factory(declared, converter, unstructure_to=list)
-    )
+    converter.register_unstructure_hook_factory(is_namedtuple, _named_tuple_to_builtins)
     add(_is_set, _set_from_builtins)
     converter.register_unstructure_hook_factory(_is_set, _set_to_builtins)
     converter.register_structure_hook_factory(_is_dict, _dict_from_builtins)
     converter.register_unstructure_hook_factory(_is_dict, _dict_to_builtins)
+
+
+def _named_tuple_to_builtins(declared: Any, converter: Converter) -> Callable[[Any], Any]:
+    return namedtuple_unstructure_factory(declared, converter, unstructure_to=list)
 
 
 def _only_for(kinds: tuple[type, ...], word: str, inner: Structure) -> Structure:

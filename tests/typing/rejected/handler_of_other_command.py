@@ -1,0 +1,19 @@
+# pyright: strict
+from trioqueue import Command, Registry, command, entity_id
+
+registry = Registry()
+
+
+@command("account")
+class Deposit(Command[int]):
+    account_id: str = entity_id()
+
+
+@command("account")
+class Withdraw(Command[int]):
+    account_id: str = entity_id()
+
+
+@registry.handles(Deposit)  # expect-error
+async def withdraw(command: Withdraw) -> int:
+    return 1

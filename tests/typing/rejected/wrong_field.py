@@ -1,0 +1,11 @@
+# pyright: strict
+from trioqueue import Command, command, entity_id
+
+
+@command("account")
+class Deposit(Command[int]):
+    account_id: str = entity_id()
+    amount: int
+
+
+Deposit("acc-1", sum=100)  # expect-error
