@@ -42,6 +42,7 @@ async def open_atomic_queues(
     prefix: str = "tq",
     name: str | None = None,
     entities: Mapping[str, EntityPolicy] | None = None,
+    codec: Codec | None = None,
     lease: Lease | None = None,
     limits: Limits | None = None,
     drain: Drain | None = None,
@@ -49,19 +50,20 @@ async def open_atomic_queues(
 ) -> AsyncGenerator[AtomicQueues, None]:
     """Opens the queues, and with a registry makes this process a pod that serves their entities.
 
-    Leaving the block drains: nothing new is begun, running handlers get `drain.soft` seconds, are then cancelled, and every
-    entity is handed to another pod before its lease ends; no attempt is spent.  Left by an error or cancelled,
-    handlers are cancelled at once.
+    Leaving the block drains: nothing new is begun, running handlers get `drain.soft` seconds, are then
+    cancelled, and every entity is handed to another pod before its lease ends; no attempt is spent.  Left by
+    an error or cancelled, handlers are cancelled at once.
 
     Args:
-        url: `redis://`, `rediss://`, `unix://`, as redis-py reads them, or `memory://` for a store in this process that ends with
-            the block.  None: `$TRIOQUEUE_URL`, else `memory://`.
+        url: `redis://`, `rediss://`, `unix://`, as redis-py reads them, or `memory://` for a store in this
+            process that ends with the block.  None: `$TRIOQUEUE_URL`, else `memory://`.
         registry: The handlers; None: this process only sends.
         serves: The entity types to serve; None: all that have a handler.
         provide: What handlers ask for by annotation: an object for each type.
         prefix: Of all keys: deployments with different prefixes share a server without seeing each other.
         name: Of this pod, for people; None: host name and process id.
         entities: The policy of an entity type, where it is not the default.
+        codec: How values travel, where types of your own are registered with it; the same for all who share a prefix.
         lease: How the pod's right to run handlers is kept.
         limits: How much a pod does at once.
         drain: How long the end may take.
@@ -74,14 +76,16 @@ async def open_atomic_queues(
     """
     lease, limits, drain = lease or Lease(), limits or Limits(), drain or Drain()
     policies = dict(entities or {})
-    codec = Codec()
+    codec = codec or Codec()
     services = {}
     if registry is not None:
         registry.freeze()
         types = frozenset(serves) if serves is not None else registry.types()
         for missing in sorted(types - registry.types()):
-            raise NotRegistered(f"The entity type {missing!r}", "register a handler for it, or leave it out of `serves`")
-        services = build_services(registry, types, policies, provide or {})
+            raise NotRegistered(
+                f"The entity type {missing!r}", "register a handler for it, or leave it out of `serves`"
+            )
+        services = build_services(registry, types, policies, provide or {}, codec)
     pod_name = legal_pod_name(name if name is not None else _pod_name())
     async with _open_store(url, legal_prefix(prefix), limits, allow_eviction=allow_eviction) as store:
         queues = AtomicQueues(store, codec, registry, policies)
@@ -90,7 +94,9 @@ async def open_atomic_queues(
             slots = Slots(limits.running)
 
             def make_turns(entity: Entity) -> Turns:
-                return Turns(entity, services[entity.type], codec, queues, slots, store.client, queues._counts)
+                return Turns(
+                    entity, services[entity.type], codec, queues, slots, store.client, queues._counts
+                )
 
             supervisor = Supervisor(
                 store,
@@ -114,7 +120,9 @@ async def open_atomic_queues(
                 soft = True
             finally:
                 # Without the shield a cancelled pod would leave its entities to be reaped, a lease later.
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + _patience(drain, soft=soft)):
+                with trio.CancelScope(
+                    shield=True, deadline=trio.current_time() + _patience(drain, soft=soft)
+                ):
                     if supervisor is not None:
                         await supervisor.end(soft=soft)
                 queues._services = None
@@ -156,7 +164,9 @@ def _open_store(
         url = os.environ.get("TRIOQUEUE_URL")
         if url is None:
             url = "memory://"
-            logger.warning("no URL given and TRIOQUEUE_URL not set: memory:// is used, nothing outlives this process")
+            logger.warning(
+                "no URL given and TRIOQUEUE_URL not set: memory:// is used, nothing outlives this process"
+            )
     if isinstance(url, MemoryServer):
         return open_memory_store(url)
     scheme, separator, rest = url.partition("://")

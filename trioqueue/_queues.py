@@ -20,6 +20,7 @@ from trioqueue._errors import (
     UnknownCommand,
 )
 from trioqueue._names import Entity, entity_id_text
+from trioqueue._signals import wait_for_end
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, CommandInfo, info_of
 from trioqueue.messages.envelope import Envelope, encode_envelope
@@ -35,7 +36,6 @@ from trioqueue.runtime.supervisor import Supervisor
 from trioqueue.runtime.turns import Counts
 from trioqueue.stores.contract import ClaimWish, Group, Outgoing, Store
 from trioqueue.stores.service_nursery import ServiceNursery
-from trioqueue._signals import wait_for_end
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -103,8 +103,8 @@ class AtomicQueues:
     async def send(self, command: Command[R], /, *, outside_commit: bool = False) -> Receipt[R]:
         """Puts a command into its entity's mailbox; returns once it is accepted.
 
-        Accepted means that it survives the death of any pod and will be handled, after everything that was accepted for the
-        entity before.  Sends that are awaited one after another are accepted in that order.
+        Accepted means that it survives the death of any pod and will be handled, after everything that was
+        accepted for the entity before.  Sends that are awaited one after another are accepted in that order.
 
         Cancelled: It is accepted once or not at all; which one, is not known.
 
@@ -153,8 +153,8 @@ class AtomicQueues:
     async def call(self, command: Command[R], /) -> R:
         """Sends a command and waits for its answer, through retries until the final outcome.
 
-        The caller's deadline, that of its cancel scopes, travels with the command: a command whose time is over is dropped
-        unstarted, and a handler that runs is cancelled.
+        The caller's deadline, that of its cancel scopes, travels with the command: a command whose time is
+        over is dropped unstarted, and a handler that runs is cancelled.
 
         Cancelled: The command is cancelled too, on whatever pod, unless it is done.
 
@@ -190,12 +190,12 @@ class AtomicQueues:
         slots = context.slots()
         slots.give_back()
         try:
-            with trio.CancelScope(deadline=deadline) as patience:
-                return await self._call(command, deadline, path)
+            with trio.CancelScope(deadline=deadline):
+                answer: R = await self._call(command, deadline, path)
+                return answer
         finally:
             with trio.CancelScope(shield=True):  # the turn holds a slot again: it is given back once
                 await slots.take()
-        assert patience.cancelled_caught
         raise DeadlineExceeded(info.name, target, path)
 
     async def _call(self, command: Command[R], deadline: float, path: tuple[str, ...]) -> R:
@@ -219,7 +219,8 @@ class AtomicQueues:
             raise
         finally:
             self._receiver.forget(waiting)
-        return self._answer(info, str(outgoing.entity), outcome, path)
+        answer: R = self._answer(info, str(outgoing.entity), outcome, path)
+        return answer
 
     def _answer(self, info: CommandInfo, entity: str, data: bytes, path: tuple[str, ...]) -> Any:
         """Turns an outcome into what `call` returns or raises."""

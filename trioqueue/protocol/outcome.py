@@ -44,12 +44,11 @@ class Outcome:
     @classmethod
     def from_wire(cls, wire: Any) -> "Outcome":
         """Reads an outcome back; raises ValueError for what `to_wire` can't have made."""
-        if not isinstance(wire, dict):
-            raise ValueError(f"an outcome is an object, not {type(wire).__name__}")
-        name, traceback = wire.get("n", ""), wire.get("t", "")
-        if not isinstance(name, str) or not isinstance(traceback, str):
-            raise ValueError("an outcome's name and traceback are strings")
-        return cls(Kind(wire.get("k")), wire.get("v"), name, traceback)
+        match wire:
+            case {"k": str(kind), **rest}:
+                return cls(Kind(kind), rest.get("v"), str(rest.get("n", "")), str(rest.get("t", "")))
+            case _:
+                raise ValueError("it is not an object with a kind")
 
     def __str__(self) -> str:
         return f"{self.kind}{': ' + self.name if self.name else ''}{' ' + json.dumps(self.value) if self.value else ''}"

@@ -7,20 +7,22 @@ import attrs
 
 @attrs.frozen
 class Candidate:
-    """A registered pod that takes the entity's type: what it owns of that type, and how much it may own."""
+    """A registered pod that takes the entity's type: what it owns of that type, and what more it may own of any."""
 
     incarnation: str
     load: int
     room: int
 
 
-def choose(candidates: Iterable[Candidate], *, prefer: str | None = None, without: str | None = None) -> str | None:
+def choose(
+    candidates: Iterable[Candidate], *, prefer: str | None = None, without: str | None = None
+) -> str | None:
     """Picks the preferred pod if it has room, else the least loaded one with room, else none.
 
     Equal loads go to the smaller incarnation id, as the order of a Redis sorted set has it, so that all stores
     choose alike.  `without` is the pod that just gave the entity up.
     """
-    with_room = [c for c in candidates if c.load < c.room and c.incarnation != without]
+    with_room = [c for c in candidates if c.room > 0 and c.incarnation != without]
     for candidate in with_room:
         if candidate.incarnation == prefer:
             return prefer

@@ -39,9 +39,7 @@ class Receipt(Generic[R]):
 class Sender(Protocol):
     """What a context needs of the front door."""
 
-    def encode(
-        self, command: Command[Any], command_id: str, *, chain: tuple[str, ...] = ()
-    ) -> Outgoing: ...
+    def encode(self, command: Command[Any], command_id: str, *, chain: tuple[str, ...] = ()) -> Outgoing: ...
 
     async def call_from(self, context: "Context", command: Command[R]) -> R: ...
 
@@ -55,8 +53,8 @@ class Context:
         entity_id: The entity's id, as text.
         command_id: Names the command for good, also when it is handled once more: an idempotency key for others.
         attempt: 1 for the first start, one more for each failure before.
-        fence: Rises with every activation of the entity.  Give it to stores outside: who keeps the highest one it has seen,
-            and refuses lower ones, is safe from a pod that was frozen and goes on.
+        fence: Rises with every activation of the entity.  Give it to stores outside: who keeps the highest one
+            it has seen, and refuses lower ones, is safe from a pod that was frozen and goes on.
         sent_at: When the command was accepted, in seconds of the store's clock since the epoch.
         headers: What the sender gave along.
     """
@@ -145,7 +143,7 @@ class Context:
 
 
 current_turn: contextvars.ContextVar[Context | None] = contextvars.ContextVar("trioqueue_turn", default=None)
-"""The turn whose handler runs in this task's context; tasks of `Context.nursery` inherit it, see `turn_of_this_task`."""
+"""The turn in whose handler this task was started; see `turn_of_this_task`."""
 
 
 def turn_of_this_task() -> Context | None:

@@ -26,8 +26,8 @@ from trioqueue.stores.contract import (
 logger = logging.getLogger("trioqueue.pod")
 
 WATCH_EVERY = 0.1
-"""Seconds between two looks at the lease at most.  A deadline that a thread moved would be seen too late (Trio looks at the
-old one first), so the lease is read again and again."""
+"""Seconds between two looks at the lease at most.  A deadline that a thread moved would be seen too late (Trio
+looks at the old one first), so the lease is read again and again."""
 
 
 class Incarnation:
@@ -51,7 +51,7 @@ class Incarnation:
         self.member = member
         self.counts = counts
         self.deliver = deliver
-        self.draining = False
+        self._draining = False
         self.pressed = False  # entities wait for a pod, and this one has no room: idle ones are let go
         self.scope = trio.CancelScope()  # round all workers
         self.over = trio.Event()  # set with the cancellation of `scope` for a lost lease
@@ -98,7 +98,10 @@ class Incarnation:
         """Cancels all workers: this incarnation handles nothing any more."""
         if not self.scope.cancel_called:
             logger.warning(
-                "%s gives up its lease: %s", self.member.incarnation, why, extra={"event": "lease_lost", "why": why}
+                "%s gives up its lease: %s",
+                self.member.incarnation,
+                why,
+                extra={"event": "lease_lost", "why": why},
             )
             self.scope.cancel(reason=why)
             self.over.set()
@@ -109,11 +112,15 @@ class Incarnation:
 
     def drain(self) -> None:
         """Has every worker let go of its entity as soon as its handler has ended."""
-        self.draining = True
+        self._draining = True
         for worker in list(self._workers.values()):
             worker.hurry()
         if not self._workers:
             self._empty.set()
+
+    def draining(self) -> bool:
+        """Says whether workers shall let go of their entities."""
+        return self._draining
 
     async def wait_empty(self) -> None:
         """Waits until a draining incarnation has let go of everything."""
@@ -156,7 +163,7 @@ class Incarnation:
         if worker.started:
             return
         if isinstance(answer, NotClaimed) and not worker.hinted():
-            del self._workers[entity]
+            self.forget(worker)
         else:
             self._start(worker, None if isinstance(answer, NotClaimed) else answer)
 
@@ -172,13 +179,13 @@ class Incarnation:
             del self._workers[worker.entity]
         if worker.hinted():
             self.wake(worker.entity)
-        if self.draining and not self._workers:
+        if self._draining and not self._workers:
             self._empty.set()
 
     def _takes(self, entity: Entity) -> bool:
         return (
             self._nursery is not None
-            and not self.draining
+            and not self._draining
             and not self.scope.cancel_called
             and entity.type in self._types
             and not self._elsewhere(entity)
@@ -217,7 +224,7 @@ class Incarnation:
             try:
                 if look:
                     await self._read_all(self.store.wakes)
-                if report is not None and not self.draining:
+                if report is not None and not self._draining:
                     await self._attend_to(report)
             except LeaseLost as lost:
                 self.end_lease(str(lost))
@@ -232,7 +239,8 @@ class Incarnation:
         for entity in report.cancels:
             for command_id in await self.store.cancelled(entity):
                 self.cancel_command(entity, command_id)
-        # A count that differs once may only be late; twice in a row it is looked into: the answer to a claim was lost, say.
+        # A count that differs once may only be late; twice in a row it is looked into: the answer to a claim
+        # was lost, say.
         differs = report.owned != len(self._workers)
         if differs and self._differed:
             await self._read_all(self.store.owned)

@@ -9,6 +9,7 @@ import trio
 
 from trioqueue._errors import BadDeclaration
 from trioqueue._names import Entity
+from trioqueue.messages.codec import Codec
 from trioqueue.messages.policy import EntityPolicy, Retry
 from trioqueue.messages.registry import Activation, Handler, Registry
 from trioqueue.messages.state import StateInfo, state_info_of
@@ -56,17 +57,25 @@ def build_services(
     types: frozenset[str],
     policies: Mapping[str, EntityPolicy],
     provide: Mapping[type[Any], Any],
+    codec: Codec,
 ) -> dict[str, Service]:
     """Finds, for each type, everything that its handlers ask for.
 
     Raises:
-        BadDeclaration: A handler or an activation asks for something nobody provides.
+        BadDeclaration: A handler or an activation asks for something nobody provides, or a command, reply or state has
+            a type that can't travel.
     """
     services: dict[str, Service] = {}
     for entity_type in sorted(types):
         state = registry.state_of(entity_type)
         activation = registry.activation_of(entity_type)
         policy = policies.get(entity_type, EntityPolicy())
+        for info in registry.commands_of(entity_type):
+            codec.decoder(info.cls)
+            codec.encoder(info.reply_type())
+        if state is not None:
+            codec.encoder(state)
+            codec.decoder(state)
         services[entity_type] = Service(
             entity_type=entity_type,
             policy=policy,
@@ -133,7 +142,9 @@ def _activate(
             raise BadDeclaration(_missing(activation.qualname, parameter, wanted))
 
     def activate(entity: Entity, nursery: trio.Nursery) -> AbstractAsyncContextManager[Any]:
-        return activation.open(**fixed, **dict.fromkeys(of_entity, entity), **dict.fromkeys(of_nursery, nursery))
+        return activation.open(
+            **fixed, **dict.fromkeys(of_entity, entity), **dict.fromkeys(of_nursery, nursery)
+        )
 
     return activate
 

@@ -103,7 +103,9 @@ class Supervisor:
         `over` is set as soon as another may join: when this one has ended, or its lease is over and some of its workers
         will not end.
         """
-        async with self._store.hold_lease(incarnation.member, self._info.lease, incarnation.take_report) as lease:
+        async with self._store.hold_lease(
+            incarnation.member, self._info.lease, incarnation.take_report
+        ) as lease:
             self.incarnation = incarnation
             logger.info(
                 "%s serves %s",

@@ -1,7 +1,8 @@
 """Handling one command: from its envelope to what is to be committed.
 
-`Turns` belongs to one worker.  It holds the entity's state as it was committed last, runs the handler on a live copy, and
-turns the way it ended into a commit.  It writes nothing itself: what it made stands when `committed` is called.
+`Turns` belongs to one worker.  It holds the entity's state as it was committed last, runs the handler on a
+live copy, and turns the way it ended into a commit.  It writes nothing itself: what it made stands when
+`committed` is called.
 """
 
 import logging
@@ -13,7 +14,14 @@ from typing import Any
 import attrs
 import trio
 
-from trioqueue._errors import BadDeclaration, DecodeError, NewerVersion, StateTooLarge, TrioqueueError, UnknownCommand
+from trioqueue._errors import (
+    BadDeclaration,
+    DecodeError,
+    NewerVersion,
+    StateTooLarge,
+    TrioqueueError,
+    UnknownCommand,
+)
 from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.envelope import Envelope, decode_envelope
@@ -86,7 +94,14 @@ class Turns:
     """The turns of one entity in one worker."""
 
     def __init__(
-        self, entity: Entity, service: Service, codec: Codec, sender: Sender, slots: Slots, client: str, counts: Counts
+        self,
+        entity: Entity,
+        service: Service,
+        codec: Codec,
+        sender: Sender,
+        slots: Slots,
+        client: str,
+        counts: Counts,
     ) -> None:
         self.service = service
         self._entity = entity
@@ -99,8 +114,9 @@ class Turns:
         self._done = 0
         self.state_version = ""  # names `_state`, the state that was committed last; "" with None
         self._state: bytes | None = None
-        # The object that handlers change.  Either None, or equal to `_state` whenever no turn is open.
+        # The object that handlers change.  None, or equal to `_state` unless `_dirty`.
         self._live: Any = None
+        self._dirty = False  # a handler has started on `_live`, and its turn does not stand (yet)
         # What is known of the head alone; zeros once the head of the last claim was settled.
         self._attempts = self._crashes = self._unknown_us = 0
         self._now_us, self._fetched_at = 0, 0.0  # store time of the last batch, and our time when it came
@@ -113,11 +129,18 @@ class Turns:
     def begin(self, claimed: Claimed) -> None:
         """Takes over a claim."""
         self.epoch, self._done = claimed.epoch, claimed.done
-        self._attempts, self._crashes, self._unknown_us = claimed.attempts, claimed.crashes, claimed.unknown_us
+        self._attempts, self._crashes, self._unknown_us = (
+            claimed.attempts,
+            claimed.crashes,
+            claimed.unknown_us,
+        )
         self.fetched(claimed.now_us)
         if claimed.state is not NOT_MODIFIED:
             assert not isinstance(claimed.state, str)
             self._state, self._live = claimed.state, None
+        if self._dirty:
+            # The worker was interrupted between a start and its commit, so the live copy may never have been.
+            self._live, self._dirty = None, False
         self.state_version = claimed.state_version
 
     def fetched(self, now_us: int) -> None:
@@ -135,6 +158,7 @@ class Turns:
         commit = finished.commit
         if commit.state is not None:
             self.state_version, self._state = f"{commit.epoch}.{commit.done}", commit.state
+        self._dirty = False
         self._done += commit.pops + (commit.retry_ms is not None)
         self._attempts = self._crashes = self._unknown_us = 0
 
@@ -168,24 +192,23 @@ class Turns:
             return self._bury(queued, None, error, want)
         bound = self.service.handlers.get(envelope.name)
         if self._crashes > self.service.policy.max_crashes:
-            return self._bury(queued, envelope, PodsDied(f"{self._crashes} pods died while they handled it"), want)
-        unknown = UnknownCommand(str(self._entity), envelope.name) if bound is None else None
-        if bound is not None:
-            try:
-                command = self._command(bound, envelope)
-                self._thaw()
-            except NewerVersion as error:
-                unknown = error
-            except DecodeError as error:
-                return self._bury(queued, envelope, error, want)
-        if unknown is not None or bound is None:
-            assert unknown is not None
-            if self._unknown_us / 1e6 < self.service.policy.unknown_grace:
-                return Hold()
-            return self._bury(queued, envelope, unknown, want)
+            return self._bury(
+                queued, envelope, PodsDied(f"{self._crashes} pods died while they handled it"), want
+            )
+        if bound is None:
+            return self._hold_or_bury(
+                queued, envelope, UnknownCommand(str(self._entity), envelope.name), want
+            )
+        try:
+            command = self._command(bound, envelope)
+            self._thaw()
+        except NewerVersion as error:
+            return self._hold_or_bury(queued, envelope, error, want)
+        except DecodeError as error:
+            return self._bury(queued, envelope, error, want)
         left = self._time_left(queued, envelope)
         if envelope.command_id in cancels or left <= 0:
-            return self._settle(queued, envelope, bound, Drop(expired=left <= 0), [], want)
+            return self._settle(queued, envelope, Drop(expired=left <= 0), [], want)
         await self._slots.take()
         try:
             context = self._context(envelope, queued, nursery, left, bound.timeout)
@@ -193,6 +216,14 @@ class Turns:
         finally:
             self._slots.give_back()
         return self._judge(queued, envelope, bound, ending, context, want)
+
+    def _hold_or_bury(
+        self, queued: Queued, envelope: Envelope, error: TrioqueueError, want: int
+    ) -> Finished | Hold:
+        """Leaves a command that this pod does not know to others, and gives it up once all had their time."""
+        if self._unknown_us / 1e6 < self.service.policy.unknown_grace:
+            return Hold()
+        return self._bury(queued, envelope, error, want)
 
     def _command(self, bound: BoundHandler, envelope: Envelope) -> Any:
         cls = bound.handler.info.cls
@@ -212,7 +243,9 @@ class Turns:
             version, fields = wire["v"], wire["s"]
         except (TypeError, KeyError):
             raise DecodeError("the state is not an object with version and fields", self._state) from None
-        self._live = self._codec.structure(self.service.registry.upcasted(state.cls, fields, version), state.cls)
+        self._live = self._codec.structure(
+            self.service.registry.upcasted(state.cls, fields, version), state.cls
+        )
 
     def _frozen(self) -> bytes | None:
         """Encodes the live state; None: it has not changed."""
@@ -255,7 +288,7 @@ class Turns:
     async def _run(
         self, bound: BoundHandler, command: Any, context: Context, provided: Any, left: float
     ) -> Ending:
-        self._running, self._cancelled = context.command_id, False
+        self._running, self._cancelled, self._dirty = context.command_id, False, True
         ending: Ending | None = None
         token = current_turn.set(context)
         try:
@@ -295,23 +328,30 @@ class Turns:
             try:
                 state = self._frozen()
                 if info.is_query and (state is not None or children):
-                    raise BadDeclaration(f"{bound.handler.qualname} handles a query, but changed the state or sent")
-                reply = self._codec.unstructure(verdict.value, info.reply_type()) if envelope.reply_to else None
-                finished = self._settle(queued, envelope, bound, Done(reply), children, want)
+                    raise BadDeclaration(
+                        f"{bound.handler.qualname} handles a query, but changed the state or sent"
+                    )
+                reply = (
+                    self._codec.unstructure(verdict.value, info.reply_type()) if envelope.reply_to else None
+                )
+                finished = self._settle(queued, envelope, Done(reply), children, want)
                 finished.commit.state = state
                 return finished
             except TrioqueueError as error:
                 verdict = decide(
-                    Raised(error), retry=bound.retry, failures=self._attempts, is_query=info.is_query, random=random
+                    Raised(error),
+                    retry=bound.retry,
+                    failures=self._attempts,
+                    is_query=info.is_query,
+                    random=random,
                 )
         self._live = None  # what the handler did to it never was
-        return self._settle(queued, envelope, bound, verdict, [], want)
+        return self._settle(queued, envelope, verdict, [], want)
 
     def _settle(
         self,
         queued: Queued,
         envelope: Envelope,
-        bound: BoundHandler,
         verdict: Verdict,
         children: list[Outgoing],
         want: int,
@@ -382,5 +422,6 @@ class Turns:
             local = ((envelope.command_id, wire),) if here else ()
         settled = (envelope.command_id,) if envelope and outcome.kind is Kind.CANCELLED else ()
         return Finished(
-            self._commit(pops=1, replies=replies, settled_cancels=settled, want=want, **more), local_replies=local
+            self._commit(pops=1, replies=replies, settled_cancels=settled, want=want, **more),
+            local_replies=local,
         )

@@ -1,8 +1,8 @@
 """One entity's scope in a pod: claim, activation, turn after turn, idle, release.
 
 A worker is the only one in this process that handles its entity, and holds it under the epoch of its last claim.  It is
-told of new work by being woken; what the work is, only a claim or a commit says.  It ends when the entity was let go, or
-when its incarnation has lost the lease, which cancels it from outside.
+told of new work by being woken; what the work is, only a claim or a commit says.  It ends when the entity was
+let go, or when its incarnation has lost the lease, which cancels it from outside.
 """
 
 import logging
@@ -62,7 +62,8 @@ class Worker:
         self._sleeper: trio.lowlevel.Task | None = None
         # The scope that ends the sleep by itself; its deadline is moved away while a claim is on its way to it.
         self._sleep_scope: trio.CancelScope | None = None
-        # True: the sleep is a rest without work, so a hint may end it.  False: the head waits, no hint starts it earlier.
+        # True: the sleep is a rest without work, so a hint may end it.  False: the head waits, no hint starts
+        # it earlier.
         self._parked = False
         self.claiming = False  # a send's claim is under way for it: nobody else asks meanwhile
         self._hinted = False  # told of work while it could not be woken; cleared by each claim
@@ -158,18 +159,25 @@ class Worker:
             self._incarnation.end_lease(str(lost))
         except TrioqueueError as error:
             # The entity is still ours by the store, which reports it with the next heartbeat.
-            logger.error("the worker of %s ends: %s", self.entity, error, extra={"event": "worker_failed"})
+            logger.error(  # noqa: TRY400 - its sentence says it all
+                "the worker of %s ends: %s", self.entity, error, extra={"event": "worker_failed"}
+            )
         finally:
             self._incarnation.forget(self)
 
-    async def _serve(self, answer: ClaimAnswer | None) -> None:
-        if answer is None:
+    async def _serve(self, first: ClaimAnswer | None) -> None:
+        answer: ClaimAnswer | CommitAnswer
+        if first is None:
             answer = await self._claim()
         else:
-            self._note(answer)
+            self._note(first)
+            answer = first
         while True:
             held = await self._until_claimed(answer)
             why = held if isinstance(held, str) else await self._activate()
+            if not isinstance(why, str):
+                answer = why
+                continue
             if why == GONE:
                 return
             store, member = self._incarnation.store, self._incarnation.member
@@ -211,7 +219,7 @@ class Worker:
         """Waits for what comes after an answer without work: the next claim's answer, or why to let go."""
         if isinstance(answer, NotYours | Fenced):
             return GONE
-        if self._incarnation.draining:
+        if self._incarnation.draining():
             return "handoff"
         if isinstance(answer, Backoff | Later):
             await self._sleep(answer.seconds if isinstance(answer, Backoff) else LATER_PAUSE, parked=False)
@@ -222,14 +230,14 @@ class Worker:
             self._hinted = False
             self._note(brought)
             return brought
-        if self._incarnation.draining:
+        if self._incarnation.draining():
             return "handoff"
         if self._incarnation.pressed and not self._hinted and isinstance(answer, Parked | Empty):
             return "idle"
         return await self._claim()
 
-    async def _activate(self) -> str:
-        """Runs turns inside the entity's nursery and activation; answers why to let go of it.
+    async def _activate(self) -> str | ClaimAnswer | CommitAnswer:
+        """Runs turns inside the entity's nursery and activation; answers why to let go of it, or what to go on with.
 
         Children of the nursery: what handlers and the activation start there.  They end with it.
         """
@@ -248,7 +256,7 @@ class Worker:
             return await self._postpone(single_leaf(error), entered=entered)
         return why
 
-    async def _postpone(self, error: BaseException, *, entered: bool) -> str:
+    async def _postpone(self, error: BaseException, *, entered: bool) -> ClaimAnswer | CommitAnswer:
         """Puts the head off after the activation failed, or a task of its nursery did; no attempt is spent.
 
         What was under way may have been committed or not: the claim tells.
@@ -263,18 +271,17 @@ class Worker:
             exc_info=error,
             extra={"event": "activation_failed", "entity": str(self.entity)},
         )
-        answer: ClaimAnswer | CommitAnswer = await self._claim()
+        answer = await self._claim()
         if isinstance(answer, Claimed):
-            answer = await self._commit(Finished(self._turns.put_off(wait)))
-        held = await self._until_claimed(answer)
-        return held if isinstance(held, str) else await self._activate()
+            return await self._commit(Finished(self._turns.put_off(wait)))
+        return answer
 
     async def _work(self, nursery: trio.Nursery, provided: Any) -> str:
         """Handles and commits, one command after another; answers why to leave the activation."""
         while True:
             answer: CommitAnswer | None = None
             while self._hand:
-                if self._incarnation.draining:
+                if self._incarnation.draining():
                     return "handoff"
                 if not self._incarnation.trusted():
                     raise LeaseLost("the lease can no longer be trusted")

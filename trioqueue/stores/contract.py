@@ -2,7 +2,8 @@
 
 Each operation is atomic: it happens as a whole or not at all, and no other operation is seen in between.  Each is
 safe to repeat, as every store must repeat it after a lost answer, and each refuses whoever is not the owner under the
-epoch it names.  The runtime never asks which store it has; `trioqueue.testing.check_store` checks all that is said here.
+epoch it names.  The runtime never asks which store it has; `trioqueue.testing.check_store` checks all that is
+said here.
 
 Three refusals concern the pod as a whole and are raised as `LeaseLost`: the pod is not registered any more, it is
 being handed on, or the server is not the one it registered with.  After it, no request of this incarnation will ever be
@@ -38,7 +39,7 @@ class LeaseLost(Exception):
 class PodInfo:
     """What a pod tells the fleet when it joins.
 
-    `room` bounds how many entities of each type it will own; ttl and grace (seconds) are the ones by which others
+    `room` bounds how many entities it will own; ttl and grace (seconds) are the ones by which others
     judge its silence.
     """
 
@@ -64,7 +65,7 @@ class Outgoing(NamedTuple):
 
 
 class ClaimWish(NamedTuple):
-    """"If this entity is free, I begin with it at once": what a claim names, carried by a send."""
+    """What a claim names, carried by a send: if this entity is free, I begin with it at once."""
 
     entity: Entity
     have: str
@@ -99,9 +100,9 @@ NOT_MODIFIED = "not modified"
 class Claimed:
     """The entity is ours under `epoch`; its mailbox begins with `batch`, which is still in the store.
 
-    `state_version` names the committed state, to be given back as `have` with the next claim.  `attempts`, `crashes` and
-    `unknown_us` concern the first command only: failures so far, pods that died with it, and how long no pod knew it.
-    `cancels` are commands whose callers have gone.
+    `state_version` names the committed state, to be given back as `have` with the next claim.  `attempts`,
+    `crashes` and `unknown_us` concern the first command only: failures so far, pods that died with it, and how
+    long no pod knew it. `cancels` are commands whose callers have gone.
     """
 
     epoch: int
@@ -174,9 +175,9 @@ class DeadLetter(NamedTuple):
 class Commit:
     """What a turn made, to stand together or not at all.
 
-    `done` is the number the worker was told with its batch, plus what it has committed since.  `pops` commands leave the
-    head of the mailbox; with `retry_ms` the next one (the failed head) stays and may start after that time, and
-    `failed` says whether the failure is counted.  `want` > 0 asks for the next batch.
+    `done` is the number the worker was told with its batch, plus what it has committed since.  `pops` commands
+    leave the head of the mailbox; with `retry_ms` the next one (the failed head) stays and may start after
+    that time, and `failed` says whether the failure is counted.  `want` > 0 asks for the next batch.
     """
 
     entity: Entity
@@ -328,8 +329,8 @@ class Store(Protocol):
     async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
         """Begins with an entity that was assigned to us, under a new epoch; takes nothing out of the mailbox.
 
-        `have` is the version of the state that the worker holds.  Repeated: a newer epoch, the older one is worth nothing.
-        Cancelled: unknown; the entity is still ours, and the next claim settles it.
+        `have` is the version of the state that the worker holds.  Repeated: a newer epoch, the older one is
+        worth nothing. Cancelled: unknown; the entity is still ours, and the next claim settles it.
         """
         ...
 
@@ -411,8 +412,8 @@ class Store(Protocol):
     ) -> AbstractAsyncContextManager[HeldLease]:
         """Keeps the lease of an incarnation by heartbeats, until the block is left.
 
-        `report` is called in the Trio thread for each confirmed heartbeat.  How it is kept is the store's matter; it does not
-        depend on the event loop for up to `Lease.stall_limit` seconds.
+        `report` is called in the Trio thread for each confirmed heartbeat.  How it is kept is the store's
+        matter; it does not depend on the event loop for up to `Lease.stall_limit` seconds.
         """
         ...
 

@@ -6,12 +6,15 @@ with the contract's types.  Every change of an entity's mode goes through the li
 Times are integers in microseconds, from a clock that is given; nothing here waits.
 """
 
+import contextlib
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 
 import attrs
 
+from trioqueue._errors import Incompatible
 from trioqueue._names import Entity
+from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lease import shift_us, silent_since
 from trioqueue.protocol.lifecycle import Event, Mode, advance
 from trioqueue.protocol.placement import Candidate, choose
@@ -81,7 +84,9 @@ class Mailbox:
     marked: bool = False  # taken from a dead owner while active, not counted as a crash yet
     due_us: int | None = None
     unknown_since_us: int | None = None
-    cancels: dict[str, int] = attrs.Factory(dict)  # command id -> when; cleared with the last command at the latest
+    cancels: dict[str, int] = attrs.Factory(
+        dict
+    )  # command id -> when; cleared with the last command at the latest
 
     def settle_head(self) -> None:
         """Forgets what was noted about a head that has left."""
@@ -118,6 +123,9 @@ class MemoryServer:
     def __init__(self, now_us: Callable[[], int]) -> None:
         self._now_us = now_us
         self.generation = "memory-1"
+        self.quarantine_until_us: int | None = None  # set by the first join after a restart, ended by a beat
+        self._known_generation: str | None = None  # the one that the last join found
+        self._lease: Lease | None = None  # the first opener's: same heartbeat for all, no ttl above its own
         self.mailboxes: dict[Entity, Mailbox] = {}  # idle ones have no entry
         self.states: dict[Entity, tuple[str, bytes]] = {}
         self.pods: dict[str, Pod] = {}
@@ -129,10 +137,27 @@ class MemoryServer:
         self.epoch_floor = 0
         self.incarnations = 0
 
+    def restart(self) -> None:
+        """Begins a new generation with all the data: to its clients it is another server, as a Redis that was restarted.
+
+        For tests.
+        """
+        self.generation = f"memory-{int(self.generation.removeprefix('memory-')) + 1}"
+
     # -------------------------------------------------------------------------------- checks and small steps
     def _registered(self, member: Member) -> Pod:
+        self._check_generation(member)
+        return self._pod_of(member)
+
+    def _check_generation(self, member: Member) -> None:
+        if member.generation != self.generation:
+            raise LeaseLost("the server is another one")
+        if self.quarantine_until_us is not None:
+            raise Quarantined
+
+    def _pod_of(self, member: Member) -> Pod:
         pod = self.pods.get(member.incarnation)
-        if member.generation != self.generation or pod is None or pod.leaving:
+        if pod is None or pod.leaving:
             raise LeaseLost(f"{member.incarnation} is not registered any more")
         return pod
 
@@ -153,10 +178,12 @@ class MemoryServer:
             self.pods[to].owns.add(entity)
             self.pods[to].loads[entity.type] += 1
 
-    def _place(self, entity_type: str, *, prefer: str | None = None, without: str | None = None) -> str | None:
+    def _place(
+        self, entity_type: str, *, prefer: str | None = None, without: str | None = None
+    ) -> str | None:
         return choose(
             (
-                Candidate(incarnation, pod.loads[entity_type], pod.room)
+                Candidate(incarnation, pod.loads[entity_type], pod.room - len(pod.owns))
                 for incarnation, pod in self.pods.items()
                 if entity_type in pod.info.types and not pod.leaving
             ),
@@ -217,8 +244,11 @@ class MemoryServer:
     ) -> tuple[bool, list[tuple[Entity, SendClaimAnswer]]]:
         """Takes one group whole; answers whether it was a duplicate, and each wish."""
         duplicate = not self._is_new(producer, low, sequence)
-        own = self.pods.get(member.incarnation) if member and member.generation == self.generation else None
-        here = member.incarnation if member and own and not own.leaving else None
+        here: str | None = None
+        if member is not None:
+            with contextlib.suppress(LeaseLost, Quarantined):
+                self._registered(member)
+                here = member.incarnation
         if not duplicate:
             now = self._now_us()
             for entity, data in commands:
@@ -309,7 +339,12 @@ class MemoryServer:
         pod = self._registered(member)
         entity = commit.entity
         box = self.mailboxes.get(entity)
-        if box is None or box.owner != member.incarnation or box.epoch != commit.epoch or box.done < commit.done:
+        if (
+            box is None
+            or box.owner != member.incarnation
+            or box.epoch != commit.epoch
+            or box.done < commit.done
+        ):
             return Fenced()
         if box.done > commit.done:
             return self._after_commit(box, commit.want)
@@ -389,7 +424,21 @@ class MemoryServer:
     # -------------------------------------------------------------------------------- membership
     def join(self, client: str, info: PodInfo) -> Member:
         """Registers an incarnation; see `Store.join`."""
+        first = self._lease or info.lease
+        if info.lease.heartbeat != first.heartbeat:
+            raise Incompatible(
+                f"its fleet beats every {first.heartbeat:g} s, not {info.lease.heartbeat:g} s, open with that lease"
+            )
+        if info.lease.ttl > first.ttl:
+            raise Incompatible(
+                f"its fleet allows a lease of {first.ttl:g} s at most, not {info.lease.ttl:g} s, shorten it"
+            )
         self._tick(round(info.lease.heartbeat * 1e6))
+        if self._known_generation != self.generation:
+            if self._known_generation is not None:
+                self.quarantine_until_us = self._now_us() + round((first.ttl + first.grace) * 1e6)
+            self._known_generation = self.generation
+        self._lease = first
         self.incarnations = max(self.incarnations + 1, self._now_us())
         incarnation = f"{client}.{self.incarnations}"
         self.pods[incarnation] = Pod(info, self._now_us(), info.room)
@@ -405,17 +454,25 @@ class MemoryServer:
         if shift:
             for pod in self.pods.values():
                 pod.renewed_us = min(now, pod.renewed_us + shift)
+            if self.quarantine_until_us is not None:
+                self.quarantine_until_us += shift
         self.last_tick_us = now
 
     def beat(self, member: Member, offset: int) -> Report:
-        """Renews a lease and reports; see `Store.hold_lease`."""
-        pod = self._registered(member)
+        """Renews a lease and reports; see `Store.hold_lease`.  Ends the quarantine, and nothing else does."""
+        if member.generation != self.generation:
+            raise LeaseLost("the server is another one")
+        pod = self._pod_of(member)
         self._tick(round(pod.info.lease.heartbeat * 1e6))
         now = pod.renewed_us = self._now_us()
+        if self.quarantine_until_us is not None and self.quarantine_until_us <= now:
+            self.quarantine_until_us = None
         silent = [i for i, p in self.pods.items() if p.leaving or now > self._silent_from(p)]
         owned = pod.owns
-        ready = [e for e, box in self.mailboxes.items() if box.mode is Mode.READY and e.type in pod.info.types]
-        room = pod.room - len(owned)  # of each type at least that
+        ready = [
+            e for e, box in self.mailboxes.items() if box.mode is Mode.READY and e.type in pod.info.types
+        ]
+        room = pod.room - len(owned)
         return Report(
             owned=len(owned),
             wakes=self.wakes(member, offset),
@@ -436,8 +493,9 @@ class MemoryServer:
         The pod stays registered until its last entity has been handed on: an owner that is not in the registry
         would be one that nobody reaps.
         """
+        self._check_generation(member)
         if not (gave_up and incarnation == member.incarnation):
-            self._registered(member)
+            self._pod_of(member)
         pod = self.pods.get(incarnation)
         if pod is None:
             return True

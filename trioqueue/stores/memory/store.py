@@ -55,6 +55,7 @@ class MemoryStore:
         return f"<MemoryStore {self.client}>"
 
     def listen(self, hints: Callable[[Hint], None], connected: Callable[[], None]) -> None:
+        del connected  # this store can't be disconnected
         self._server.listeners[self.client] = hints
 
     async def aclose(self) -> None:

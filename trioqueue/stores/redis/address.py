@@ -7,12 +7,12 @@ could hold a password, and neither `str` nor `repr` of an `Address` shows one.
 
 import ssl
 from collections.abc import Callable
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
 import redis
-from redis.connection import parse_url
+from redis.connection import parse_url  # pyright: ignore[reportUnknownVariableType]
 
 from trioqueue._errors import BadUrl
 
@@ -20,6 +20,10 @@ VERIFY_MODES = {"none": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required"
 """What `ssl_cert_reqs` may say, as in redis-py."""
 
 _parse_url = cast("Callable[[str], dict[str, Any]]", parse_url)
+
+Scheme: TypeAlias = Literal["redis", "rediss", "unix"]
+
+_SCHEMES: dict[str, Scheme] = {"redis": "redis", "rediss": "rediss", "unix": "unix"}
 
 _COMMON_OPTIONS = frozenset({"db", "username", "password"})
 
@@ -70,7 +74,7 @@ class Address:
     Its `str` names the place alone, for logs and errors: `redis://localhost:6379/0`.
     """
 
-    scheme: Literal["redis", "rediss", "unix"]
+    scheme: Scheme
     host: str
     """Empty for a unix socket."""
     port: int
@@ -120,13 +124,17 @@ def parse_address(url: str) -> Address:
         >>> str(parse_address("redis://:secret@localhost"))
         'redis://localhost:6379/0'
     """
-    scheme = url.partition("://")[0] if "://" in url else ""
-    if scheme != "redis" and scheme != "rediss" and scheme != "unix":
-        named = f"the scheme {scheme!r} is" if scheme else "a URL without a scheme is"
+    first, separator, _ = url.partition("://")
+    scheme = _SCHEMES.get(first) if separator else None
+    if scheme is None:
+        named = f"the scheme {first!r} is" if separator else "a URL without a scheme is"
         raise BadUrl(f"{named} not one of Redis, so write redis://host:port/db, rediss://… or unix:///path")
     try:
         parts = urlsplit(url)
-        names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))]
+        names = [
+            name
+            for name, _ in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+        ]
         port = parts.port
         if "@" in parts.query:
             raise ValueError("the password went on into the query")
@@ -166,7 +174,9 @@ def _check_parts(scheme: str, fragment: str, path: str, hostname: str | None, po
         raise BadUrl("it has a fragment, so write a # in a user name or password as %23")
     if scheme == "unix":
         if hostname or not path.strip("/"):
-            raise BadUrl("a unix URL needs three slashes and the socket's whole path, as in unix:///run/redis.sock")
+            raise BadUrl(
+                "a unix URL needs three slashes and the socket's whole path, as in unix:///run/redis.sock"
+            )
         return
     if port == 0:
         raise BadUrl("nothing can listen on port 0; the port is a number from 1 to 65535")
@@ -180,7 +190,9 @@ def _check_options(scheme: str, names: list[str]) -> None:
     for name in names:
         if name not in allowed:
             if name in _TLS_OPTIONS:
-                raise BadUrl(f"the option {name!r} is only for TLS, so begin the URL with rediss:// or leave it out")
+                raise BadUrl(
+                    f"the option {name!r} is only for TLS, so begin the URL with rediss:// or leave it out"
+                )
             known = ", ".join(sorted(allowed))
             raise BadUrl(f"the option {name!r} is unknown here, so leave it out or write one of {known}")
         if names.count(name) > 1:

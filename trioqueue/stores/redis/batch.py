@@ -93,7 +93,11 @@ class Batcher:
         self._producer = producer
         self._sequence = 0
         self._unsettled: dict[int, None] = {}  # sequences given out and not settled, oldest first
-        self._send_script, self._claim_script, self._commit_script = script("send"), script("claim"), script("commit")
+        self._send_script, self._claim_script, self._commit_script = (
+            script("send"),
+            script("claim"),
+            script("commit"),
+        )
         self._sends: deque[SendSection] = deque()
         self._claims: deque[ClaimSection] = deque()
         self._commits: deque[CommitSection] = deque()
@@ -155,9 +159,14 @@ class Batcher:
                         type_keys += keys.placement(entity.type)
                     entity_keys += keys.entity(entity)
                     wish = wishes.get(entity)
-                    about += (f"{entity.type}/{entity.id}", kind, wish.fetch if wish else 0, wish.have if wish else "")
+                    about += (
+                        f"{entity.type}/{entity.id}",
+                        kind,
+                        wish.fetch if wish else 0,
+                        wish.have if wish else "",
+                    )
                 groups += (number, data)
-        low = min(self.low(), min(section.group.sequence for section in sections))
+        low = min(self.low(), *(section.group.sequence for section in sections))
         packed = self._pack(
             self._send_script,
             [*keys.sequences(self._producer), *type_keys, *entity_keys],
@@ -187,7 +196,9 @@ class Batcher:
 
         self._transport.submit(packed, deliver)
 
-    def _send_failed(self, sections: list[SendSection], packed: bytes, error: Exception, deliver: Answer) -> None:
+    def _send_failed(
+        self, sections: list[SendSection], packed: bytes, error: Exception, deliver: Answer
+    ) -> None:
         if self._loaded_again(self._send_script, packed, error, deliver, None):
             return
         if len(sections) > 1 and isinstance(error, redis.exceptions.RedisError):
@@ -266,7 +277,7 @@ class Batcher:
         self._call_for(self._commit_script, sections, self._pack(self._commit_script, keys, arguments))
 
     def _call_for(
-        self, what: Script, sections: list[ClaimSection] | list[CommitSection], packed: bytes
+        self, what: Script, sections: Sequence[ClaimSection | CommitSection], packed: bytes
     ) -> None:
         """Sends a call of an incarnation, which never goes to another server than the one it registered with."""
         server = sections[0].member.generation
@@ -289,7 +300,7 @@ class Batcher:
 
         self._transport.submit(packed, deliver, server=server)
 
-    def _alone(self, sections: list[ClaimSection] | list[CommitSection]) -> None:
+    def _alone(self, sections: Sequence[ClaimSection | CommitSection]) -> None:
         for section in sections:
             if isinstance(section, ClaimSection):
                 self._call_claim([section])
@@ -299,9 +310,10 @@ class Batcher:
     # -------------------------------------------------------------------------------- packing
     def _pack(self, what: Script, keys: list[str], arguments: list[object]) -> bytes:
         common = self._keys.common
-        return hiredis.pack_command(
-            ("EVALSHA", what.sha, len(common) + len(keys), *common, *keys, self._keys.channel, *arguments)  # type: ignore[arg-type]
-        )
+        count = len(common) + len(keys)
+        call = ("EVALSHA", what.sha, count, *common, *keys, self._keys.channel, *arguments)
+        packed: bytes = hiredis.pack_command(call)  # type: ignore[arg-type]
+        return packed
 
     def _loaded_again(
         self, what: Script, packed: bytes, error: Exception, deliver: Answer, server: str | None

@@ -47,7 +47,7 @@ class Link:
     server_id: str
     """The server's run id: another process has another one, even at the same address with the same data."""
     server_version: tuple[int, int, int]
-    pushes: list[hiredis.PushNotification]
+    pushes: list[list[object]]
     """What was pushed before the greeting ended, oldest first."""
 
 
@@ -73,7 +73,14 @@ class Greeting:
         select = [pack(("SELECT", self.address.db))] if self.address.db else []
         subscribe = [pack(("SUBSCRIBE", *self.channels))] if self.channels else []
         return b"".join(
-            [pack(tuple(hello)), *select, pack(("INFO", "server")), *self.preload, *subscribe, pack(("PING",))]
+            [
+                pack(tuple(hello)),
+                *select,
+                pack(("INFO", "server")),
+                *self.preload,
+                *subscribe,
+                pack(("PING",)),
+            ]
         )
 
     def steps(self) -> list[str]:
@@ -112,7 +119,8 @@ async def open_link(greeting: Greeting) -> Link:
             wire.close()
             raise
         return link
-    raise StoreUnavailable(str(greeting.address), f"no answer within {greeting.timeout:g} s")
+    doubt = "; check that this port speaks TLS" if greeting.address.tls else ""
+    raise StoreUnavailable(str(greeting.address), f"no answer within {greeting.timeout:g} s{doubt}")
 
 
 async def _exchange(greeting: Greeting, wire: Wire) -> tuple[list[object], Link]:
@@ -139,7 +147,9 @@ async def _exchange(greeting: Greeting, wire: Wire) -> tuple[list[object], Link]
             str(address), f"{error} during the greeting; if it expects TLS, the URL begins with rediss://"
         ) from error
     except hiredis.ProtocolError as error:
-        raise Incompatible(f"what answers at {address} is not a Redis ({error}), so correct the URL") from error
+        raise Incompatible(
+            f"what answers at {address} is not a Redis ({error}), so correct the URL"
+        ) from error
     return replies, link
 
 
@@ -180,17 +190,25 @@ def _refusal(address: Address, step: str, error: redis.exceptions.RedisError) ->
     if code == "LOADING":
         return StillLoading(str(address), "it is still loading its data, wait until that is done")
     if code == "NOAUTH":
-        return AccessDenied(f"{address} wants a password, so put one into the URL, as in redis://user:password@host")
+        return AccessDenied(
+            f"{address} wants a password, so put one into the URL, as in redis://user:password@host"
+        )
     if code == "NOPERM":
-        return AccessDenied(f"{address} does not let this user call {step} ({said}), so grant it with ACL SETUSER")
+        return AccessDenied(
+            f"{address} does not let this user call {step} ({said}), so grant it with ACL SETUSER"
+        )
     if isinstance(error, redis.exceptions.AuthenticationError):
-        return AccessDenied(f"{address} knows no such user and password, so correct them in the URL or its ACL")
+        return AccessDenied(
+            f"{address} knows no such user and password, so correct them in the URL or its ACL"
+        )
     if said.startswith("DENIED"):
         return AccessDenied(f"{address} takes local clients only (protected mode), so give it a password")
     if step == "SELECT":
         return BadUrl(f"{address} has no such database ({said}), so correct its number")
     if "unknown command" in said.lower() or said.startswith("NOPROTO"):
-        return Incompatible(f"what answers at {address} does not know {step} ({said}), so use Redis 6.2 or newer")
+        return Incompatible(
+            f"what answers at {address} does not know {step} ({said}), so use Redis 6.2 or newer"
+        )
     if "Error compiling" in said:
         return Incompatible(f"{address} can't compile a script ({said}), so use another version of Redis")
     return StoreUnavailable(str(address), f"it does not take {step} now: {said}")

@@ -5,8 +5,8 @@ would lose its lease, another would run the same entity, and that would be the m
 thread with a redis-py connection of its own beats, for as long as the loop has ticked within `stall_limit`.
 
 The thread and the loop share two floats.  The thread writes `trusted_until`, the loop writes `ticked_at`; each is
-written by one side only.  The thread never moves a cancel scope's deadline: Trio would look at the old deadline before it
-ran what a thread has queued, and cancel everything at the very moment the loop comes back.
+written by one side only.  The thread never moves a cancel scope's deadline: Trio would look at the old
+deadline before it ran what a thread has queued, and cancel everything at the very moment the loop comes back.
 """
 
 import contextlib
@@ -75,7 +75,9 @@ class ThreadLease:
         # Written by the loop only: when it was last seen alive, by `now()`.
         self._ticked_at = now()
         self._warned_at = 0.0
-        self._thread = threading.Thread(target=self._keep, name=f"heartbeat {member.incarnation}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._keep, name=f"heartbeat {member.incarnation}", daemon=True
+        )
 
     def left(self) -> float:
         """Says for how many seconds more the lease can be trusted."""
@@ -117,7 +119,14 @@ class ThreadLease:
     def _beat(self, sent_at: float, source: str, keys: list[str]) -> None:
         try:
             answer: Any = self._client.eval(
-                source, len(keys), *keys, self._keys.channel, *self._member, str(self._page), str(PAGE), str(CHUNK)
+                source,
+                len(keys),
+                *keys,
+                self._keys.channel,
+                *self._member,
+                str(self._page),
+                str(PAGE),
+                str(CHUNK),
             )
         except redis.exceptions.RedisError as error:
             logger.warning("heartbeat not confirmed: %s", type(error).__name__)

@@ -31,7 +31,7 @@ class Bench:
 
 
 class Caller:
-    """A task that waits for one reply.  It must be made by that task, which must then `wait`, without an await between."""
+    """A task that waits for one reply.  That task makes it and then waits in it, without an await between the two."""
 
     __slots__ = ("_reply", "_task")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import redis.exceptions
 
-from trioqueue._errors import AccessDenied, Incompatible, StoreFull, StoreUnavailable, TrioqueueError
+from trioqueue._errors import AccessDenied, Incompatible, StoreFull, StoreUnavailable
 from trioqueue._names import Entity
 from trioqueue.stores.contract import (
     NOT_MODIFIED,

@@ -12,10 +12,13 @@ NOT_ENOUGH: Final = object()
 
 Packable: TypeAlias = bytes | str | int | float | memoryview
 
-pack = cast("Callable[[tuple[Packable, ...]], bytes]", hiredis.pack_command)
+pack = cast("Callable[[tuple[Packable, ...]], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
 """Packs one command; TypeError for what Redis can't take (bool, None).  Never an empty one, which has no reply."""
 
-_parse_error = cast("Callable[[str], Exception]", DefaultParser.parse_error)
+_parse_error = cast(
+    "Callable[[str], Exception]",
+    DefaultParser.parse_error,  # pyright: ignore[reportUnknownMemberType]
+)
 
 
 def open_parser() -> hiredis.Reader:

@@ -37,7 +37,7 @@ class Script:
 
     def load(self) -> bytes:
         """Packs the command that makes the server know it."""
-        return hiredis.pack_command(("SCRIPT", "LOAD", self.source))
+        return bytes(hiredis.pack_command(("SCRIPT", "LOAD", self.source)))  # type: ignore[arg-type]
 
 
 @cache
@@ -46,7 +46,11 @@ def script(name: str) -> Script:
     folder = files(__package__) / "lua"
     body = (folder / f"{name}.lua").read_text("utf-8")
     includes = _INCLUDE.search(body)
-    parts = [(folder / "lib" / f"{part}.lua").read_text("utf-8") for part in includes[1].split()] if includes else []
+    parts = (
+        [(folder / "lib" / f"{part}.lua").read_text("utf-8") for part in includes[1].split()]
+        if includes
+        else []
+    )
     source = "\n".join([*parts, body])
     return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 

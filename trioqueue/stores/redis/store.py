@@ -1,7 +1,7 @@
 """The Store on Redis: each operation is one script call, or a section of one that is shared.
 
-Every script is safe to repeat, so the transport may send a call again after a lost answer.  Whether the first copy ran is
-for the data to say: sequence numbers for sends, epoch and `done` for commits, the owner for the rest.
+Every script is safe to repeat, so the transport may send a call again after a lost answer.  Whether the first
+copy ran is for the data to say: sequence numbers for sends, epoch and `done` for commits, the owner for the rest.
 """
 
 import secrets
@@ -40,7 +40,14 @@ from trioqueue.stores.redis.batch import Batcher, ClaimSection, CommitSection, S
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.layout import DECLINE_US, LAYOUT, PARTITIONS, check_server
 from trioqueue.stores.redis.lease import keep_lease, now
-from trioqueue.stores.redis.replies import Wait, check_word, claim_answer, commit_answer, entity_of, user_error
+from trioqueue.stores.redis.replies import (
+    Wait,
+    check_word,
+    claim_answer,
+    commit_answer,
+    entity_of,
+    user_error,
+)
 from trioqueue.stores.redis.scripts import all_scripts, script
 from trioqueue.stores.redis.transport import Transport, open_transport
 
@@ -115,7 +122,9 @@ class RedisStore:
 
     async def _void(self, group: Group) -> bool:
         """Makes sure that no copy of a refused group is or will be taken; True: one was."""
-        answer = await self._call("void", self._keys.sequences(self.client), [self._batcher.low(), group.sequence])
+        answer = await self._call(
+            "void", self._keys.sequences(self.client), [self._batcher.low(), group.sequence]
+        )
         self._batcher.settle(group.sequence)
         return bool(answer == b"ACCEPTED")
 
@@ -130,7 +139,9 @@ class RedisStore:
     async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
         return commit_answer(
             await self._after_quarantine(
-                lambda: self._section(lambda answer: self._batcher.commit(CommitSection(member, commit, answer)))
+                lambda: self._section(
+                    lambda answer: self._batcher.commit(CommitSection(member, commit, answer))
+                )
             )
         )
 
@@ -153,7 +164,15 @@ class RedisStore:
         what = script(name)
         common = self._keys.common
         self._batcher.flush()  # what was asked before goes before: a cancel never overtakes its send
-        packed = ("EVALSHA", what.sha, len(common) + len(keys), *common, *keys, self._keys.channel, *(member or ()))
+        packed = (
+            "EVALSHA",
+            what.sha,
+            len(common) + len(keys),
+            *common,
+            *keys,
+            self._keys.channel,
+            *(member or ()),
+        )
         server = member.generation if member else None
 
         async def ask() -> Any:
@@ -374,5 +393,3 @@ async def open_redis_store(
         store._batcher = Batcher(transport, keys, client, str(address))
         await check_server(transport, keys, str(address), allow_eviction=allow_eviction)
         yield store
-
-

@@ -71,8 +71,7 @@ class TransportStatistics:
 class Transport:
     """The shared connection.  Made by `open_transport` only; all of it belongs to one Trio thread.
 
-    server_id: run id of the server that this connection talks to, or talked to last.
-    server_version: that server's version.
+    `server_id` is the run id of the server that it talks to, or talked to last, `server_version` that server's version.
     """
 
     def __init__(
@@ -108,7 +107,9 @@ class Transport:
         self._requests = self._writes = self._bytes_out = self._bytes_in = self._pushes = self._reconnects = 0
 
     def __repr__(self) -> str:
-        mode = "closed" if self._closed else "connected" if self._connected else f"not connected ({self._doubt})"
+        mode = (
+            "closed" if self._closed else "connected" if self._connected else f"not connected ({self._doubt})"
+        )
         in_flight, waiting = len(self._backlog.in_flight), len(self._backlog.queue)
         return f"<Transport {self._greeting.address} {mode}, {in_flight} in flight, {waiting} waiting>"
 
@@ -123,7 +124,6 @@ class Transport:
 
         Args:
             packed: one command that is answered by exactly one reply, does not block, and may be repeated.
-            deliver: takes the reply.
             server: the run id of the only server it may be sent to; None for any.
         """
         if self._closed:
@@ -147,7 +147,9 @@ class Transport:
             ServerChanged, OutcomeUnknown, StoreUnavailable, Closed: as in `submit`.
         """
         if not args:
-            raise TypeError("a Redis command has at least a name")  # Redis answers an empty one with nothing at all
+            raise TypeError(
+                "a Redis command has at least a name"
+            )  # Redis answers an empty one with nothing at all
         packed = pack(args)
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._closed:
@@ -160,7 +162,7 @@ class Transport:
         return reply
 
     def before_write(self, hook: Callable[[], None]) -> None:
-        """Has `hook` called right before each write: what it submits goes with it.  If it raises, the transport crashes."""
+        """Has `hook` called right before each write: what it submits goes with it.  If it raises, all ends."""
         self._hooks.append(hook)
 
     def poke(self) -> None:
@@ -237,7 +239,8 @@ class Transport:
         if push[0] == b"message" and self._on_push is not None:
             self._pushes += 1
             _, channel, payload = push
-            assert isinstance(channel, bytes) and isinstance(payload, bytes)
+            assert isinstance(channel, bytes)
+            assert isinstance(payload, bytes)
             self._on_push(channel, payload)
 
     async def _watch_silence(self, link: Link) -> str:
@@ -253,7 +256,7 @@ class Transport:
 
     def _silence(self, link: Link) -> float:
         # Since the last sign of life, and not since the oldest request was written: a server that works off a long
-        # queue must not be sent the whole queue once more.
+        # queue must not be sent it all once more.
         return time.monotonic() - max(self._asked_at, link.wire.moved_at)
 
     # ------------------------------------------------------------------ from link to link
@@ -322,7 +325,7 @@ class Transport:
             now = time.monotonic()
             for request in self._backlog.give_up(now - self._unanswered):
                 request.deliver(self._given_up(request))
-            # What is submitted from now on can't be too old before `unanswered` seconds have passed.
+            # What comes from now on can't be too old before `unanswered` seconds have passed.
             oldest = self._backlog.queue[0].since if self._backlog.queue else now
             await trio.sleep(max(oldest + self._unanswered - time.monotonic(), 0.0))
 
@@ -331,7 +334,9 @@ class Transport:
         if request.written:
             error = OutcomeUnknown("what was asked of it", self._unanswered)
         else:
-            error = StoreUnavailable(str(self._greeting.address), f"not for {self._unanswered:g} s; nothing was sent")
+            error = StoreUnavailable(
+                str(self._greeting.address), f"not for {self._unanswered:g} s; nothing was sent"
+            )
         error.__cause__ = self._doubt
         return error
 
@@ -382,7 +387,12 @@ async def open_transport(
     # Before the nursery opens, so that the error of a first attempt is in no group.
     link = await open_first_link(greeting)
     transport = Transport(
-        greeting, link, on_push=on_push, on_connect=on_connect, unanswered=unanswered, reply_timeout=reply_timeout
+        greeting,
+        link,
+        on_push=on_push,
+        on_connect=on_connect,
+        unanswered=unanswered,
+        reply_timeout=reply_timeout,
     )
     try:
         with unwrapped():

@@ -5,6 +5,7 @@ with one caller that is a quarter of a request's time.
 """
 
 import contextlib
+import os
 import socket
 import ssl
 import time
@@ -53,7 +54,7 @@ class SocketWire:
     """A `Wire` over a plain connected socket."""
 
     def __init__(self, sock: socket.socket) -> None:
-        sock.setblocking(False)
+        sock.settimeout(0)
         self._socket = sock
         self.moved_at = time.monotonic()
 
@@ -173,12 +174,16 @@ def reason(error: BaseException) -> str:
         case ssl.SSLCertVerificationError():
             return error.verify_message
         case ssl.SSLError():
-            return (error.reason or str(error)).lower().replace("_", " ")
+            # One that Python itself raises has no reason.
+            return str(getattr(error, "reason", None) or error).lower().replace("_", " ")
         case OSError(__cause__=BaseExceptionGroup() as group):
             # What Trio raises once no address of a host could be connected to.
             return ", ".join(dict.fromkeys(reason(one) for one in group.exceptions))
-        case OSError(strerror=str() as text):
+        case socket.gaierror(strerror=str() as text):
             return text
+        case OSError(errno=int() as number):
+            # Not its strerror, to which Trio adds the address once more.
+            return os.strerror(number)
         case trio.BrokenResourceError():
             return "the connection broke"
         case _:

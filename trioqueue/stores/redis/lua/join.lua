@@ -13,7 +13,7 @@
 -- ARGV[7] heartbeat_us
 -- ARGV[8] ttl_us
 -- ARGV[9] grace_us
--- ARGV[10] room         entities of each type it will own
+-- ARGV[10] room         entities it will own
 -- ARGV[11] name         for people
 -- ARGV[12…] type        one for each key above
 --

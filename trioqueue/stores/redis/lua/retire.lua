@@ -11,5 +11,6 @@ local no = refused(generation, incarnation)
 if no then
     return no
 end
+redis.call('HDEL', META, '_') -- a first write that a full server allows
 redis.call('HSET', FLEET, 'room:' .. incarnation, 0)
 return 'OK'

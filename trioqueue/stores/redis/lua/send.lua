@@ -97,13 +97,8 @@ for _, x in ipairs(entities) do
     local claimable = false
     if x.fetch > 0 and mine then
         if not x.mode and #x.commands > 0 then
-            local to = choose(x.load, mine, nil)
-            if to == mine then
-                local number = number_of(mine)
-                redis.call('HSET', x.e, 'mode', 'parked', 'owner', mine)
-                redis.call('ZADD', OWNED, number, x.name)
-                redis.call('ZADD', WAKE, number, x.name)
-                redis.call('ZINCRBY', x.load, 1, mine)
+            if choose(x.load, mine, nil) == mine then
+                own(x, mine)
                 x.mode, x.owner = 'parked', mine
             end
         end

@@ -1,35 +1,54 @@
 -- Placement: which pod gets an entity that has work and no owner, and what is written when one gets it.
 -- An entity x is {name, e, q, load, ready, type}: its name, and the keys that concern it.
 
+local room_left = {} -- incarnation -> entities it may still get, as far as this call has asked
+local takes = {} -- load key and incarnation -> whether that pod takes the type, likewise
+
+local function has_room(incarnation)
+    if not room_left[incarnation] then
+        local number = number_of(incarnation)
+        local room = redis.call('HGET', FLEET, 'room:' .. incarnation)
+        room_left[incarnation] = tonumber(room or 0) - redis.call('ZCOUNT', OWNED, number, number)
+    end
+    return room_left[incarnation] > 0
+end
+
 -- The preferred pod if it takes the type and has room, else the least loaded that has, else nil.
 local function choose(load, prefer, without)
-    local function has_room(incarnation, owns)
-        local room = redis.call('HGET', FLEET, 'room:' .. incarnation)
-        return room and tonumber(owns) < tonumber(room)
-    end
     if prefer and prefer ~= without then
-        local owns = redis.call('ZSCORE', load, prefer)
-        if owns and has_room(prefer, owns) then
+        local asked = load .. prefer
+        if takes[asked] == nil then
+            takes[asked] = redis.call('ZSCORE', load, prefer) and true or false
+        end
+        if takes[asked] and has_room(prefer) then
             return prefer
         end
     end
-    local pods = redis.call('ZRANGE', load, 0, -1, 'WITHSCORES')
-    for i = 1, #pods, 2 do
-        if pods[i] ~= without and has_room(pods[i], pods[i + 1]) then
+    local pods = redis.call('ZRANGE', load, 0, -1)
+    for i = 1, #pods do
+        if pods[i] ~= without and has_room(pods[i]) then
             return pods[i]
         end
     end
     return nil
 end
 
+-- Makes a pod the owner of x, which has work: it is in wake from now on.
+local function own(x, to)
+    local number = number_of(to)
+    redis.call('HSET', x.e, 'mode', 'parked', 'owner', to)
+    redis.call('ZADD', OWNED, number, x.name)
+    redis.call('ZADD', WAKE, number, x.name)
+    redis.call('ZINCRBY', x.load, 1, to)
+    if room_left[to] then
+        room_left[to] = room_left[to] - 1
+    end
+end
+
 -- Assigns x, which has work and no owner, to a pod and wakes it there; nil: it becomes ready.
 local function give(x, to, now)
     if to then
-        local number = number_of(to)
-        redis.call('HSET', x.e, 'mode', 'parked', 'owner', to)
-        redis.call('ZADD', OWNED, number, x.name)
-        redis.call('ZADD', WAKE, number, x.name)
-        redis.call('ZINCRBY', x.load, 1, to)
+        own(x, to)
         hint(to, 'w' .. x.name)
     else
         redis.call('HSET', x.e, 'mode', 'ready')
