@@ -1,0 +1,1 @@
+"""How fast trioqueue is, as ratios to a floor that is measured in the same run."""
