@@ -1,0 +1,54 @@
+"""The command line as a person has it: a process, what it printed, and how it ended."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import attrs
+
+PATIENCE = 60
+"""Seconds for one command; the demo takes 5 of them where nothing else runs."""
+
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+
+
+@attrs.frozen
+class Ran:
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.stdout.splitlines()
+
+
+def trioqueue(*args: str, cwd: Path, module: str = "trioqueue.cli", **env: str) -> Ran:
+    """Runs `trioqueue` to its end, with neither a terminal nor a `$TRIOQUEUE_URL` of the surroundings."""
+    ran = subprocess.run(
+        [sys.executable, "-m", module, *args],
+        cwd=cwd,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Gives a process the packages of this one, and nothing that would change how the command line looks."""
+    unwanted = {"TRIOQUEUE_URL", "FORCE_COLOR", "NO_COLOR", "COLUMNS", "LINES"}
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TERM": "xterm", **more}
+
+
+def processes(text: str) -> list[int]:
+    """Finds the processes that have this text in their command lines."""
+    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in listed.splitlines() if text in line and " ps " not in line]

@@ -1,0 +1,26 @@
+"""The command group, to which each command adds itself."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+import click
+
+from trioqueue.cli.demo import demo
+
+
+def _version() -> str:
+    try:
+        return version("trioqueue")
+    except PackageNotFoundError:
+        return "from a source tree, not installed"
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.version_option(_version(), message="%(prog)s %(version)s")
+@click.pass_context
+def trioqueue(context: click.Context) -> None:
+    """Runs the commands of each entity one after another, on Trio and Redis."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+trioqueue.add_command(demo)
