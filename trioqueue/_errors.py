@@ -140,11 +140,10 @@ class DecodeError(TrioqueueError):
     """
 
     reason: str
-    data: bytes = attrs.field(default=b"", converter=_short_data)
+    data: bytes = attrs.field(default=b"", converter=_short_data, repr=False)  # a payload is not for logs
 
     def __str__(self) -> str:
-        seen = f" (it begins {self.data!r})" if self.data else ""
-        return f"This cannot be decoded: {self.reason}{seen}."
+        return f"This cannot be decoded: {self.reason}."
 
 
 @attrs.define

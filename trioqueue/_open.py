@@ -116,6 +116,9 @@ async def open_atomic_queues(
             queues._supervisor, queues._services = supervisor, nursery
             soft = False
             try:
+                if supervisor is not None:
+                    # Else what is sent first would be placed as if a stranger had sent it, and its hint be missed.
+                    await supervisor.wait_serving()
                 yield queues
                 soft = True
             finally:

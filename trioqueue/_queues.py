@@ -13,6 +13,7 @@ from trioqueue._errors import (
     Closed,
     DeadlineExceeded,
     DecodeError,
+    OutcomeUnknown,
     PayloadTooLarge,
     ReentrantCall,
     SendInsideTurn,
@@ -187,15 +188,14 @@ class AtomicQueues:
         deadline = min(trio.current_effective_deadline(), context.deadline)
         if deadline == math.inf:
             deadline = now + CALL_PATIENCE
-        slots = context.slots()
-        slots.give_back()
+        slot = context.slot()
+        slot.lend()
         try:
             with trio.CancelScope(deadline=deadline):
                 answer: R = await self._call(command, deadline, path)
                 return answer
         finally:
-            with trio.CancelScope(shield=True):  # the turn holds a slot again: it is given back once
-                await slots.take()
+            await slot.take_back()
         raise DeadlineExceeded(info.name, target, path)
 
     async def _call(self, command: Command[R], deadline: float, path: tuple[str, ...]) -> R:
@@ -280,13 +280,18 @@ class AtomicQueues:
     async def _send(self, outgoing: Sequence[Outgoing]) -> None:
         """Sends one group, and begins with those of its entities that are free and ours to serve."""
         incarnation = self._supervisor.incarnation if self._supervisor else None
-        if incarnation is None:
-            await self._store.send(Group(outgoing))
-            return
-        wishes = self._wishes(incarnation, outgoing)
-        await self._store.send(
-            Group(outgoing), member=incarnation.member, wishes=wishes, on_claim=incarnation.take_claim
-        )
+        group = Group(outgoing)
+        try:
+            if incarnation is None:
+                await self._store.send(group)
+                return
+            wishes = self._wishes(incarnation, outgoing)
+            await self._store.send(
+                group, member=incarnation.member, wishes=wishes, on_claim=incarnation.take_claim
+            )
+        except OutcomeUnknown:
+            self._store.abandon(group)
+            raise
 
     @staticmethod
     def _wishes(incarnation: Incarnation, outgoing: Sequence[Outgoing]) -> list[ClaimWish]:

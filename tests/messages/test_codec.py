@@ -1,6 +1,7 @@
 import enum
 import json
 import math
+import traceback
 from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
@@ -390,10 +391,19 @@ def test_bytes_are_json_or_refused(data: bytes) -> None:
 def test_the_error_says_where() -> None:
     bad = {"value": 1, "children": [{"value": 2}, {"value": "3"}]}
 
-    with pytest.raises(DecodeError, match=r"'3' is not of type int @ it\.children\[1\]\.value") as caught:
+    with pytest.raises(
+        DecodeError, match=r"type str is not of type int @ it\.children\[1\]\.value"
+    ) as caught:
         CODEC.structure(bad, Tree)
     assert caught.value.data == json.dumps(bad, separators=(",", ":")).encode()
-    assert caught.value.__cause__ is not None
+
+
+def test_an_error_shows_nothing_of_the_payload() -> None:
+    with pytest.raises(DecodeError) as caught:
+        CODEC.structure({"value": "4111-1111"}, Tree)
+
+    shown = [*traceback.format_exception_only(caught.value), repr(caught.value)]
+    assert "4111" not in "".join(shown)
 
 
 def test_many_errors_are_told_in_short() -> None:
@@ -406,7 +416,7 @@ def test_what_a_class_refuses_is_a_decode_error() -> None:
     class Percent:
         value: int = attrs.field(validator=attrs.validators.le(100))
 
-    with pytest.raises(DecodeError, match="must be <= 100"):
+    with pytest.raises(DecodeError, match="invalid value"):
         CODEC.structure({"value": 101}, Percent)
 
 

@@ -33,7 +33,7 @@ class TestRetry:
     @given(
         first=st.floats(0, 1e6),
         factor=st.floats(1, 1e6),
-        longest=st.floats(0, 1e6),
+        longest=st.floats(0, 3600),
         jitter=st.booleans(),
         attempt=st.integers(1, 10_000),
         random=st.floats(0, 1, exclude_max=True),
@@ -44,6 +44,10 @@ class TestRetry:
         retry = Retry(wait_first=first, factor=factor, wait_max=longest, jitter=jitter)
 
         assert 0 <= retry.wait_before(attempt, random) <= longest
+
+    def test_no_wait_is_longer_than_what_a_store_believes(self) -> None:
+        with pytest.raises(BadDeclaration, match="3600 seconds at most"):
+            Retry(wait_max=3601)
 
     def test_gives_up_after_the_last_attempt(self) -> None:
         retry = Retry(attempts=3)

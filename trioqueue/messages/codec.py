@@ -125,7 +125,8 @@ class Codec:
         try:
             return decode(builtins, declared)
         except Exception as error:
-            raise DecodeError(self._reasons(builtins, declared, error), _shown(builtins)) from error
+            # Not `from error`: what a class says of a value it refuses is payload, and this ends up in logs.
+            raise DecodeError(self._reasons(builtins, declared, error), _shown(builtins)) from None
 
     def dumps(self, builtins: Any) -> bytes:
         """Turns builtins into bytes.
@@ -177,7 +178,7 @@ def _made(factory: Callable[[Any], Any], declared: Any) -> Any:
 
 
 def _format(error: BaseException, declared: type | None) -> str:
-    if isinstance(error, (WrongValue, ValueError)) and str(error):
+    if isinstance(error, WrongValue):
         return str(error)
     return format_exception(error, declared)
 

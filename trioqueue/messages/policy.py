@@ -71,6 +71,10 @@ def _error_types(value: object) -> tuple[type[Exception], ...]:
     return given  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
 
+LONGEST_WAIT = 3600.0
+"""Seconds that a retry may wait at most: a later due time tells the store that its clock was set back."""
+
+
 @attrs.frozen
 class Retry:
     """Says how often and when a failing command is handled again, at the head of its mailbox.
@@ -92,6 +96,13 @@ class Retry:
     wait_max: float = attrs.field(default=30.0, validator=[_seconds(), _finite])
     jitter: bool = True
     give_up_on: tuple[type[Exception], ...] = attrs.field(default=(), converter=_error_types)
+
+    @wait_max.validator  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUntypedFunctionDecorator]
+    def _within_an_hour(self, _: "attrs.Attribute[float]", value: float) -> None:
+        if value > LONGEST_WAIT:
+            raise BadDeclaration(
+                f"Retry.wait_max={value!r} is not legal: give {LONGEST_WAIT:g} seconds at most."
+            )
 
     @factor.validator  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUntypedFunctionDecorator]
     def _not_shrinking(self, _: "attrs.Attribute[float]", value: float) -> None:

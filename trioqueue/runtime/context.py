@@ -70,7 +70,7 @@ class Context:
     _nursery: trio.Nursery
     _sender: Sender
     _task: trio.lowlevel.Task
-    _slots: "Slots"
+    _slot: "TurnSlot"
     _waiting: tuple[str, ...]  # entities whose handlers wait for this one, first caller first
     _child_id: str
     # What goes out with the commit, in this order; None once the turn is over.
@@ -131,9 +131,9 @@ class Context:
         """Says who waits for what this turn calls, first caller first."""
         return (*self._waiting, f"{self.entity}/{self.entity_id}")
 
-    def slots(self) -> "Slots":
-        """Gives the pod's running slots, one of which this turn has."""
-        return self._slots
+    def slot(self) -> "TurnSlot":
+        """Gives this turn's running slot."""
+        return self._slot
 
     def close(self) -> list[Outgoing]:
         """Ends the turn and takes what it sent."""
@@ -163,7 +163,7 @@ def turn_of_this_task() -> Context | None:
 class Slots:
     """How many handlers of a pod may run at once; taken in the order of asking.
 
-    Invariant: `free` is above 0 only while nobody waits.
+    Invariant: `free` is above 0 only while nobody waits; below 0 by the slots that were taken over the limit.
     """
 
     __slots__ = ("_waiting", "free")
@@ -174,15 +174,83 @@ class Slots:
 
     async def take(self) -> None:
         """Waits for a slot; cancelled: none is taken.  Does not pass a checkpoint while one is free."""
-        if self.free > 0:
-            self.free -= 1
-        else:
+        if not self.take_nowait():
             await self._waiting.park()
 
+    def take_nowait(self) -> bool:
+        """Takes a slot if one is free."""
+        if self.free <= 0:
+            return False
+        self.free -= 1
+        return True
+
+    def overdraw(self) -> None:
+        """Takes a slot over the limit."""
+        self.free -= 1
+
     def give_back(self) -> None:
-        """Passes the slot to whoever waited longest."""
-        if not self._waiting.unpark():
+        """Passes the slot to whoever waited longest, unless one was taken over the limit."""
+        if self.free < 0 or not self._waiting.unpark():
             self.free += 1
+
+
+class TurnSlot:
+    """The running slot of one turn, which it lends to others while it waits for an answer."""
+
+    __slots__ = ("_held", "_over", "_slots", "_taking")
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._held = False
+        self._over = False  # the turn has ended: nothing is taken for it any more
+        # Set when a call of the turn that takes the slot back has it; None while none does.
+        self._taking: trio.Event | None = None
+
+    def take_nowait(self) -> bool:
+        """Takes a slot if one is free."""
+        self._held = self._slots.take_nowait()
+        return self._held
+
+    async def take(self) -> None:
+        """Waits for a slot; cancelled: none is taken."""
+        await self._slots.take()
+        self._held = True
+
+    def lend(self) -> None:
+        """Gives the slot to another turn, while this one waits; one that waits for several answers has none to give."""
+        if self._held:
+            self._held = False
+            self._slots.give_back()
+
+    async def take_back(self) -> None:
+        """Waits for a slot again.
+
+        Cancelled: it takes one over the limit, as the clean-up of a cancelled handler must not wait for others.
+        """
+        while self._taking is not None:  # another call of the turn does it for both
+            await self._taking.wait()
+        if self._held or self._ended():
+            return
+        self._taking = trio.Event()
+        try:
+            await self._slots.take()
+        except trio.Cancelled:
+            self._slots.overdraw()
+            raise
+        finally:
+            self._held = True
+            self._taking.set()
+            self._taking = None
+            if self._ended():
+                self.lend()
+
+    def _ended(self) -> bool:
+        return self._over
+
+    def end(self) -> None:
+        """Gives the slot back for good."""
+        self.lend()
+        self._over = True
 
 
 def entity_of_context(context: Context) -> Entity:

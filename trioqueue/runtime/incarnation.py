@@ -54,6 +54,7 @@ class Incarnation:
         self._draining = False
         self.pressed = False  # entities wait for a pod, and this one has no room: idle ones are let go
         self.scope = trio.CancelScope()  # round all workers
+        self.serving = trio.Event()  # set once workers can be started
         self.over = trio.Event()  # set with the cancellation of `scope` for a lost lease
         self._types = info.types
         self._room = info.room
@@ -83,14 +84,14 @@ class Incarnation:
         with self.scope:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self.serving.set()
                 nursery.start_soon(self._watch, name="lease watch")
                 nursery.start_soon(self._attend, name="reports")
         self._nursery = None
 
     async def _watch(self) -> None:
         assert self._lease is not None
-        while (left := self._lease.left()) > 0:
-            self._lease.tick()
+        while (left := self._lease.left()) > 0:  # noqa: ASYNC110 - a thread keeps it, which sets no event
             await trio.sleep(min(left, WATCH_EVERY))
         self.end_lease("no heartbeat was confirmed in time")
 
@@ -141,13 +142,26 @@ class Incarnation:
         if worker is not None:
             worker.hint()
         elif self._takes(entity):
-            self._start(self._new_worker(entity), None)
+            if self._elsewhere(entity):
+                assert self._nursery is not None
+                self._nursery.start_soon(self._pass_on, entity, name=f"pass on {entity}")
+            else:
+                self._start(self._new_worker(entity), None)
+
+    async def _pass_on(self, entity: Entity) -> None:
+        """Gives an entity to another pod, since an older worker of it has not ended here."""
+        try:
+            await self.store.release(self.member, entity, None, "handoff")
+        except LeaseLost as lost:
+            self.end_lease(str(lost))
+        except TrioqueueError as error:
+            logger.warning("could not pass %s on: %s", entity, error)
 
     def wish(self, entity: Entity) -> ClaimWish | None:
         """Prepares for a claim that a send brings; None: the entity is busy, full, or not ours to serve."""
         worker = self._workers.get(entity)
         if worker is None:
-            if not self._takes(entity) or len(self._workers) >= self._room:
+            if not self._takes(entity) or self._elsewhere(entity) or len(self._workers) >= self._room:
                 return None
             worker = self._new_worker(entity)
         if not worker.reserve():
@@ -188,7 +202,6 @@ class Incarnation:
             and not self._draining
             and not self.scope.cancel_called
             and entity.type in self._types
-            and not self._elsewhere(entity)
         )
 
     def _new_worker(self, entity: Entity) -> Worker:
@@ -197,7 +210,7 @@ class Incarnation:
 
     def _start(self, worker: Worker, first: ClaimAnswer | None) -> None:
         if self._nursery is None or self.scope.cancel_called:
-            self._workers.pop(worker.entity, None)
+            self.forget(worker)
             return
         worker.started = True
         self.counts.created += 1

@@ -21,11 +21,12 @@ PAGE = 500
 class Waiting:
     """One caller that waits for one command."""
 
-    __slots__ = ("_task", "command_id", "outcome", "since")
+    __slots__ = ("_task", "command_id", "looked", "outcome", "since")
 
     def __init__(self, command_id: str) -> None:
         self.command_id = command_id
-        self.since = trio.current_time()
+        self.since = trio.current_time()  # when it is looked for again, one `LOOK_EVERY` later; -inf: at once
+        self.looked = self.since  # when it was surely not settled yet
         # Invariant: not None exactly while the caller sleeps in `wait`.
         self._task: trio.lowlevel.Task | None = None
         self.outcome: bytes | TrioqueueError | None = None
@@ -62,7 +63,6 @@ class Receiver:
         self._read = read
         self._waiting: dict[str, Waiting] = {}
         self._look = trio.Event()
-        self._looked_at = -math.inf  # when a look last read everything that was due
 
     def expect(self, command_id: str) -> Waiting:
         """Begins to wait; must come before the command is sent."""
@@ -101,19 +101,23 @@ class Receiver:
             with trio.move_on_after(LOOK_EVERY):
                 await self._look.wait()
             self._look = trio.Event()
-            began = trio.current_time()
-            due = [w for w in self._waiting.values() if w.outcome is None and began - w.since >= LOOK_EVERY]
+            now = trio.current_time()
+            due = [w for w in self._waiting.values() if w.outcome is None and now - w.since >= LOOK_EVERY]
+            due.sort(key=lambda waiting: waiting.since)
             try:
                 for waiting in due[:PAGE]:
-                    outcome = await self._read(waiting.command_id)
-                    if outcome is not None:
-                        waiting.settle(outcome)
-                    elif self._looked_at < began - KEEP_MS / 1000 and self._looked_at > -math.inf:
-                        # Nobody looked for longer than outcomes are kept: it may have come and gone.
-                        waiting.settle(OutcomeUnknown("the call", began - self._looked_at))
+                    await self._look_for(waiting)
             except TrioqueueError:
                 continue  # the link is down; the next look is after the reconnection
-            if len(due) <= PAGE:
-                self._looked_at = began
-            for waiting in due[:PAGE]:
-                waiting.since = began
+            if len(due) > PAGE:
+                self._look.set()
+
+    async def _look_for(self, waiting: Waiting) -> None:
+        now = trio.current_time()
+        outcome = await self._read(waiting.command_id)
+        if outcome is not None:
+            waiting.settle(outcome)
+        elif now - waiting.looked > KEEP_MS / 1000:
+            # Nobody looked for longer than outcomes are kept: it may have come and gone.
+            waiting.settle(OutcomeUnknown("the call", now - waiting.looked))
+        waiting.since = waiting.looked = now

@@ -11,7 +11,7 @@ from trioqueue._names import Entity
 from trioqueue.messages.policy import Drain
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.turns import Counts, Turns
-from trioqueue.stores.contract import LeaseLost, Member, PodInfo, Silent, Store
+from trioqueue.stores.contract import HeldLease, LeaseLost, Member, PodInfo, Silent, Store
 
 logger = logging.getLogger("trioqueue.pod")
 
@@ -20,6 +20,9 @@ REJOIN_PAUSE = 0.2
 
 LINGER = 1.0
 """Seconds that cancelled workers get before a new incarnation joins without waiting for them."""
+
+TICK_EVERY = 0.1
+"""Seconds between two signs of life to the lease: far below the stall that it warns of."""
 
 GIVE_UP_PAUSE = 1.0
 """Seconds between attempts to give an older incarnation up; its silence ends it at the latest."""
@@ -47,7 +50,9 @@ class Supervisor:
         self.incarnation: Incarnation | None = None
         # Older ones some of whose workers do not end: a thread, a shield, a handler that swallows Cancelled.
         self._lingering: list[Incarnation] = []
-        self._ending = False
+        # Older ones that this process has not given up yet.
+        self._owed: list[str] = []
+        self._ending = trio.Event()  # set when the end was asked for
         self._ended = trio.Event()
 
     async def join(self) -> None:
@@ -57,6 +62,10 @@ class Supervisor:
             Incompatible, StoreUnavailable, AccessDenied: The pod can't be part of this fleet.
         """
         self._next = self._new(await self._store.join(self._info))
+
+    async def wait_serving(self) -> None:
+        """Waits until the first incarnation takes work."""
+        await self._next.serving.wait()
 
     def _new(self, member: Member) -> Incarnation:
         return Incarnation(
@@ -76,28 +85,30 @@ class Supervisor:
         """
         try:
             async with trio.open_nursery() as incarnations:
-                given_up: Incarnation | None = None
-                incarnation = self._next
-                while True:
+                incarnation: Incarnation | None = self._next
+                while incarnation is not None:
                     over = trio.Event()
-                    incarnations.start_soon(self._serve, incarnation, given_up, over)
+                    incarnations.start_soon(self._serve, incarnation, over)
                     await over.wait()
-                    if self._ending:
-                        return
-                    given_up, incarnation = incarnation, await self._join_anew()
+                    self._owed.append(incarnation.member.incarnation)
+                    incarnation = await self._join_anew()
         finally:
             self.incarnation = None
             self._ended.set()
 
-    async def _join_anew(self) -> Incarnation:
+    async def _join_anew(self) -> Incarnation | None:
+        """Joins as soon as that is possible; None: the end was asked for first."""
         while True:
-            await trio.sleep(REJOIN_PAUSE * (1 + random()))
+            with trio.move_on_after(REJOIN_PAUSE * (1 + random())):
+                await self._ending.wait()
+            if self._ending.is_set():
+                return None
             try:
                 return self._new(await self._store.join(self._info))
             except TrioqueueError as error:
                 logger.warning("could not join anew: %s", error, extra={"event": "join_failed"})
 
-    async def _serve(self, incarnation: Incarnation, given_up: Incarnation | None, over: trio.Event) -> None:
+    async def _serve(self, incarnation: Incarnation, over: trio.Event) -> None:
         """Runs one incarnation to its end.
 
         `over` is set as soon as another may join: when this one has ended, or its lease is over and some of its workers
@@ -107,6 +118,8 @@ class Supervisor:
             incarnation.member, self._info.lease, incarnation.take_report
         ) as lease:
             self.incarnation = incarnation
+            if self._ending.is_set():  # it came up when the end had begun, and has only to leave again
+                incarnation.scope.cancel(reason="the pod ends")
             logger.info(
                 "%s serves %s",
                 incarnation.member.incarnation,
@@ -115,15 +128,22 @@ class Supervisor:
             )
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._when_over, incarnation, over)
-                if given_up is not None:
-                    nursery.start_soon(self._give_up, incarnation, given_up)
+                nursery.start_soon(self._tick, lease)
+                if self._owed:
+                    nursery.start_soon(self._give_up, incarnation)
                 await incarnation.run(lease)
+                if incarnation in self._lingering:
+                    self._lingering.remove(incarnation)
+                if self._ending.is_set():
+                    await self._hand_on(incarnation)
                 nursery.cancel_scope.cancel()
-            if incarnation in self._lingering:
-                self._lingering.remove(incarnation)
-            if self._ending:
-                await self._hand_on(incarnation)
         over.set()
+
+    async def _tick(self, lease: HeldLease) -> None:
+        """Tells the lease that the event loop is alive, for as long as it is held."""
+        while True:
+            lease.tick()
+            await trio.sleep(TICK_EVERY)
 
     async def _when_over(self, incarnation: Incarnation, over: trio.Event) -> None:
         """Lets another incarnation join although workers of this one will not end; they are reported."""
@@ -138,13 +158,13 @@ class Supervisor:
         self._lingering.append(incarnation)
         over.set()
 
-    async def _give_up(self, now: Incarnation, before: Incarnation) -> None:
-        """Hands on what an older incarnation of this process still owns."""
-        old = Silent(before.member.incarnation, tuple(self._info.types))
-        while True:
+    async def _give_up(self, now: Incarnation) -> None:
+        """Hands on what older incarnations of this process still own."""
+        while self._owed:
+            old = Silent(self._owed[0], tuple(self._info.types))
             try:
                 await self._store.reap(now.member, old, gave_up=True)
-                return
+                self._owed.pop(0)
             except LeaseLost as lost:
                 now.end_lease(str(lost))
                 return
@@ -166,12 +186,13 @@ class Supervisor:
 
         Cancelled: the pod ends without a goodbye, and is reaped for its silence.
         """
-        self._ending = True
+        self._ending.set()
         incarnation = self.incarnation
         if incarnation is not None:
             try:
                 with trio.move_on_after(self._drain.soft if soft else 0):
-                    await self._store.retire(incarnation.member)
+                    if incarnation.awake():
+                        await self._store.retire(incarnation.member)
                     incarnation.drain()
                     await incarnation.wait_empty()
             except (LeaseLost, TrioqueueError) as error:

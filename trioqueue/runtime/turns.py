@@ -8,6 +8,7 @@ live copy, and turns the way it ended into a commit.  It writes nothing itself: 
 import logging
 import math
 import traceback
+from functools import partial
 from random import random
 from typing import Any
 
@@ -43,7 +44,7 @@ from trioqueue.protocol.turn import (
     decide,
     single_leaf,
 )
-from trioqueue.runtime.context import Context, Sender, Slots, current_turn
+from trioqueue.runtime.context import Context, Sender, Slots, TurnSlot, current_turn
 from trioqueue.runtime.receiver import KEEP_MS
 from trioqueue.runtime.service import BoundHandler, Service
 from trioqueue.stores.contract import NOT_MODIFIED, Claimed, Commit, DeadLetter, Outgoing, Queued, Reply
@@ -93,6 +94,33 @@ class Finished:
 class Turns:
     """The turns of one entity in one worker."""
 
+    # A pod may hold tens of thousands of them.
+    __slots__ = (
+        "_attempts",
+        "_cancelled",
+        "_cancels",
+        "_client",
+        "_codec",
+        "_counts",
+        "_crashes",
+        "_dirty",
+        "_done",
+        "_entity",
+        "_fetched_at",
+        "_live",
+        "_now_us",
+        "_proven",
+        "_running",
+        "_scope",
+        "_sender",
+        "_state",
+        "_unknown_us",
+        "epoch",
+        "service",
+        "slots",
+        "state_version",
+    )
+
     def __init__(
         self,
         entity: Entity,
@@ -107,7 +135,7 @@ class Turns:
         self._entity = entity
         self._codec = codec
         self._sender = sender
-        self._slots = slots
+        self.slots = slots
         self._client = client
         self._counts = counts
         self.epoch: int | None = None  # None: never claimed
@@ -119,11 +147,13 @@ class Turns:
         self._dirty = False  # a handler has started on `_live`, and its turn does not stand (yet)
         # What is known of the head alone; zeros once the head of the last claim was settled.
         self._attempts = self._crashes = self._unknown_us = 0
+        self._proven = False
         self._now_us, self._fetched_at = 0, 0.0  # store time of the last batch, and our time when it came
         # The command whose handler runs, its scope, and whether its caller cancelled it.
         self._running: str | None = None
         self._scope: trio.CancelScope | None = None
         self._cancelled = False
+        self._cancels: set[str] = set()  # commands whose callers have gone; the worker's own
 
     # -------------------------------------------------------------------------------- what the worker tells
     def begin(self, claimed: Claimed) -> None:
@@ -134,6 +164,7 @@ class Turns:
             claimed.crashes,
             claimed.unknown_us,
         )
+        self._proven = claimed.proven
         self.fetched(claimed.now_us)
         if claimed.state is not NOT_MODIFIED:
             assert not isinstance(claimed.state, str)
@@ -161,6 +192,7 @@ class Turns:
         self._dirty = False
         self._done += commit.pops + (commit.retry_ms is not None)
         self._attempts = self._crashes = self._unknown_us = 0
+        self._proven = False
 
     def put_off(self, seconds: float) -> Commit:
         """Makes the commit that lets the head wait without counting a failure."""
@@ -172,7 +204,14 @@ class Turns:
 
     # -------------------------------------------------------------------------------- one turn
     async def take(
-        self, queued: Queued, cancels: set[str], nursery: trio.Nursery, provided: Any, *, last: bool
+        self,
+        queued: Queued,
+        cancels: set[str],
+        nursery: trio.Nursery,
+        provided: Any,
+        slot: TurnSlot,
+        *,
+        last: bool,
     ) -> Finished | Hold:
         """Handles the head of the mailbox.
 
@@ -183,15 +222,17 @@ class Turns:
             cancels: commands whose callers have gone.
             nursery: the entity's, for `Context.nursery`.
             provided: what the activation yielded.
+            slot: the running slot that the worker has taken for it.
             last: nothing else is in hand, so the commit asks for more.
         """
         want = self.service.policy.fetch if last else 0
+        self._cancels = cancels
         try:
             envelope = decode_envelope(self._codec, self._entity, queued.data)
         except DecodeError as error:
             return self._bury(queued, None, error, want)
         bound = self.service.handlers.get(envelope.name)
-        if self._crashes > self.service.policy.max_crashes:
+        if self._proven and self._crashes > self.service.policy.max_crashes:
             return self._bury(
                 queued, envelope, PodsDied(f"{self._crashes} pods died while they handled it"), want
             )
@@ -208,13 +249,9 @@ class Turns:
             return self._bury(queued, envelope, error, want)
         left = self._time_left(queued, envelope)
         if envelope.command_id in cancels or left <= 0:
-            return self._settle(queued, envelope, Drop(expired=left <= 0), [], want)
-        await self._slots.take()
-        try:
-            context = self._context(envelope, queued, nursery, left, bound.timeout)
-            ending = await self._run(bound, command, context, provided, left)
-        finally:
-            self._slots.give_back()
+            return self._settle(queued, envelope, bound, Drop(expired=left <= 0), [], want)
+        context = self._context(envelope, queued, nursery, slot, left, bound.timeout)
+        ending = await self._run(bound, command, context, provided, left)
         return self._judge(queued, envelope, bound, ending, context, want)
 
     def _hold_or_bury(
@@ -265,7 +302,13 @@ class Turns:
         return envelope.deadline - waited
 
     def _context(
-        self, envelope: Envelope, queued: Queued, nursery: trio.Nursery, left: float, timeout: float | None
+        self,
+        envelope: Envelope,
+        queued: Queued,
+        nursery: trio.Nursery,
+        slot: TurnSlot,
+        left: float,
+        timeout: float | None,
     ) -> Context:
         assert self.epoch is not None
         return Context(
@@ -280,7 +323,7 @@ class Turns:
             nursery=nursery,
             sender=self._sender,
             task=trio.lowlevel.current_task(),
-            slots=self._slots,
+            slot=slot,
             waiting=envelope.chain,
             child_id=f"{self.epoch:x}-{self._done}",
         )
@@ -321,11 +364,12 @@ class Turns:
         children = context.close()
         self._counts.handled += 1
         info = bound.handler.info
-        verdict = decide(
-            ending, retry=bound.retry, failures=self._attempts, is_query=info.is_query, random=random
+        judge = partial(
+            decide, retry=bound.retry, failures=self._attempts, is_query=info.is_query, random=random
         )
-        if isinstance(verdict, Done):
-            try:
+        verdict = judge(ending)
+        try:
+            if isinstance(verdict, Done):
                 state = self._frozen()
                 if info.is_query and (state is not None or children):
                     raise BadDeclaration(
@@ -334,24 +378,20 @@ class Turns:
                 reply = (
                     self._codec.unstructure(verdict.value, info.reply_type()) if envelope.reply_to else None
                 )
-                finished = self._settle(queued, envelope, Done(reply), children, want)
+                finished = self._settle(queued, envelope, bound, Done(reply), children, want)
                 finished.commit.state = state
                 return finished
-            except TrioqueueError as error:
-                verdict = decide(
-                    Raised(error),
-                    retry=bound.retry,
-                    failures=self._attempts,
-                    is_query=info.is_query,
-                    random=random,
-                )
-        self._live = None  # what the handler did to it never was
-        return self._settle(queued, envelope, verdict, [], want)
+            self._live = None  # what the handler did to it never was
+            return self._settle(queued, envelope, bound, verdict, [], want)
+        except TrioqueueError as error:  # the answer cannot travel, or the state cannot be kept
+            self._live = None
+            return self._settle(queued, envelope, bound, judge(Raised(error)), [], want)
 
     def _settle(
         self,
         queued: Queued,
         envelope: Envelope,
+        bound: BoundHandler,
         verdict: Verdict,
         children: list[Outgoing],
         want: int,
@@ -372,7 +412,16 @@ class Turns:
                 return Finished(self._commit(retry_ms=math.ceil(wait * 1000)))
             case GiveUp(error):
                 self._counts.failed += 1
-                return self._bury(queued, envelope, error, want)
+                if not bound.handler.info.is_query:
+                    return self._bury(queued, envelope, error, want)
+                logger.warning(
+                    "%s of %s failed: %r",
+                    envelope.name,
+                    self._entity,
+                    single_leaf(error),
+                    extra={"event": "query_failed", "entity": str(self._entity), "command_id": command_id},
+                )
+                outcome = _failed(error)
             case Done(value):
                 outcome = Outcome(Kind.DONE, value)
             case Rejected(rejection):
@@ -385,16 +434,14 @@ class Turns:
     def _bury(self, queued: Queued, envelope: Envelope | None, error: BaseException, want: int) -> Finished:
         """Gives a command up: to the dead letters, and the error to whoever waits."""
         self._counts.dead += 1
-        trace = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
-        leaf = single_leaf(error)
-        text = f"{type(leaf).__name__}: {leaf}"
+        outcome = _failed(error)
         command_id = envelope.command_id if envelope else f"{self.epoch:x}-{self._done}.undecodable"
         logger.error(
             "%s of %s is a dead letter after %d attempts: %s",
             envelope.name if envelope else "a command that can't be decoded",
             self._entity,
             self._attempts + 1,
-            text,
+            outcome.value,
             exc_info=error,
             extra={"event": "dead_letter", "entity": str(self._entity), "command_id": command_id},
         )
@@ -402,14 +449,13 @@ class Turns:
             {
                 "entity": str(self._entity),
                 "envelope": queued.data.decode("utf-8", "backslashreplace"),
-                "error": text,
-                "traceback": trace,
+                "error": outcome.value,
+                "traceback": outcome.traceback,
                 "attempts": self._attempts + 1,
                 "crashes": self._crashes,
                 "accepted_us": queued.accepted_us,
             }
         )
-        outcome = Outcome(Kind.DEAD, text, type(leaf).__name__, trace)
         return self._finish(envelope, outcome, want, dead=(DeadLetter(command_id, record),))
 
     def _finish(self, envelope: Envelope | None, outcome: Outcome, want: int, **more: Any) -> Finished:
@@ -420,8 +466,20 @@ class Turns:
             here = envelope.reply_to == self._client
             replies = (Reply(envelope.command_id, "" if here else envelope.reply_to, wire, KEEP_MS),)
             local = ((envelope.command_id, wire),) if here else ()
-        settled = (envelope.command_id,) if envelope and outcome.kind is Kind.CANCELLED else ()
+        settled = (envelope.command_id,) if envelope and envelope.command_id in self._cancels else ()
         return Finished(
             self._commit(pops=1, replies=replies, settled_cancels=settled, want=want, **more),
             local_replies=local,
         )
+
+
+def _failed(error: BaseException) -> Outcome:
+    """Makes the outcome of a command that failed for good."""
+    leaf = single_leaf(error)
+    name = type(leaf).__name__
+    try:
+        text = f"{name}: {leaf}"
+    except Exception:
+        text = f"{name} (which has no text)"
+    trace = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
+    return Outcome(Kind.DEAD, text, name, trace)

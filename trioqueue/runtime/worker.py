@@ -8,7 +8,6 @@ let go, or when its incarnation has lost the lease, which cancels it from outsid
 import logging
 import math
 from collections import deque
-from contextlib import AsyncExitStack
 from random import random
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import trio
 from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
 from trioqueue.protocol.turn import single_leaf
+from trioqueue.runtime.context import TurnSlot
 from trioqueue.runtime.turns import Finished, Hold, Turns
 from trioqueue.stores.contract import (
     Backoff,
@@ -53,6 +53,25 @@ class Worker:
     `entity`: whom.  `cancels`: commands of it whose callers have gone, as far as it was told.
     """
 
+    # A pod may hold tens of thousands of them.
+    __slots__ = (
+        "_cause",
+        "_failures",
+        "_hand",
+        "_hinted",
+        "_incarnation",
+        "_parked",
+        "_service",
+        "_sleep_scope",
+        "_sleeper",
+        "_slot_scope",
+        "_turns",
+        "cancels",
+        "claiming",
+        "entity",
+        "started",
+    )
+
     def __init__(self, entity: Entity, incarnation: "Incarnation", turns: Turns) -> None:
         self.entity = entity
         self._incarnation = incarnation
@@ -65,6 +84,8 @@ class Worker:
         # True: the sleep is a rest without work, so a hint may end it.  False: the head waits, no hint starts
         # it earlier.
         self._parked = False
+        # Round its wait for a running slot; None while it waits for none.
+        self._slot_scope: trio.CancelScope | None = None
         self.claiming = False  # a send's claim is under way for it: nobody else asks meanwhile
         self._hinted = False  # told of work while it could not be woken; cleared by each claim
         self.started = False
@@ -79,10 +100,8 @@ class Worker:
     # -------------------------------------------------------------------------------- from outside, sync
     def hint(self) -> None:
         """Tells it that there may be work."""
-        if self.claiming or not self._parked or self._sleeper is None:
-            self._hinted = True
-        else:
-            self._hinted = True
+        self._hinted = True
+        if self._parked and self._sleeper is not None and not self.claiming:
             self._wake(None)
 
     def reserve(self) -> bool:
@@ -99,9 +118,13 @@ class Worker:
         self.claiming = False
         if self._sleeper is not None:
             self._wake(answer)
+        else:
+            self._hinted = True  # it was woken by something else: what the claim found, it looks for itself
 
     def hurry(self) -> None:
         """Wakes it from any rest, since it shall let go of its entity."""
+        if self._slot_scope is not None:
+            self._slot_scope.cancel(reason="the pod drains")
         if self._sleeper is not None and not self.claiming:
             self._wake(None)
 
@@ -162,6 +185,19 @@ class Worker:
             logger.error(  # noqa: TRY400 - its sentence says it all
                 "the worker of %s ends: %s", self.entity, error, extra={"event": "worker_failed"}
             )
+        except BaseExceptionGroup as group:
+            # Cancelled from outside, and something of the user's raised an error meanwhile: that is not the pod's end.
+            cancelled, errors = group.split(trio.Cancelled)
+            if cancelled is None or not isinstance(errors, ExceptionGroup):
+                raise
+            if _lease_lost(errors) is None:
+                logger.error(  # noqa: TRY400 - what is logged is a part of it
+                    "%s raised an error while it was cancelled",
+                    self.entity,
+                    exc_info=errors,
+                    extra={"event": "cleanup_failed", "entity": str(self.entity)},
+                )
+            raise cancelled from None
         finally:
             self._incarnation.forget(self)
 
@@ -211,7 +247,7 @@ class Worker:
         if isinstance(answer, Claimed):
             self._turns.begin(answer)
             self._hand = deque(answer.batch)
-            self.cancels = set(answer.cancels)
+            self.cancels.update(answer.cancels)  # beside what hints have told meanwhile
         elif isinstance(answer, Empty):
             self._turns.epoch = answer.epoch
 
@@ -239,17 +275,25 @@ class Worker:
     async def _activate(self) -> str | ClaimAnswer | CommitAnswer:
         """Runs turns inside the entity's nursery and activation; answers why to let go of it, or what to go on with.
 
-        Children of the nursery: what handlers and the activation start there.  They end with it.
+        Children of the outer nursery: what the activation starts.  Of the inner one: what handlers start; they have
+        ended when the activation is left, as they use what it opened.
         """
         entered = False
+        why: str | None = None
         try:
-            async with trio.open_nursery() as nursery, AsyncExitStack() as stack:
-                provided = None
-                if self._service.activate is not None:
-                    provided = await stack.enter_async_context(self._service.activate(self.entity, nursery))
-                entered, self._failures = True, 0
-                why = await self._work(nursery, provided)
+            async with trio.open_nursery() as nursery:
+                if self._service.activate is None:
+                    entered, self._failures = True, 0
+                    why = await self._work(nursery, None)
+                else:
+                    opened = self._service.activate(self.entity, nursery)
+                    async with opened as provided, trio.open_nursery() as inner:
+                        entered, self._failures = True, 0
+                        why = await self._work(inner, provided)
+                        inner.cancel_scope.cancel()
                 nursery.cancel_scope.cancel()
+            if why is None:
+                raise RuntimeError("the activation swallowed the error that ended it")
         except Exception as error:
             if lost := _lease_lost(error):
                 raise lost from None
@@ -281,12 +325,18 @@ class Worker:
         while True:
             answer: CommitAnswer | None = None
             while self._hand:
-                if self._incarnation.draining():
-                    return "handoff"
-                if not self._incarnation.trusted():
-                    raise LeaseLost("the lease can no longer be trusted")
-                last = len(self._hand) == 1
-                finished = await self._turns.take(self._hand[0], self.cancels, nursery, provided, last=last)
+                slot = await self._slot()
+                try:
+                    if self._incarnation.draining():
+                        return "handoff"
+                    if not self._incarnation.trusted():
+                        raise LeaseLost("the lease can no longer be trusted")
+                    last = len(self._hand) == 1
+                    finished = await self._turns.take(
+                        self._hand[0], self.cancels, nursery, provided, slot, last=last
+                    )
+                finally:
+                    slot.end()
                 if isinstance(finished, Hold):
                     return "decline"
                 answer = await self._commit(finished)
@@ -294,6 +344,17 @@ class Worker:
             held = await self._until_claimed(answer)
             if isinstance(held, str):
                 return held
+
+    async def _slot(self) -> TurnSlot:
+        """Waits for a running slot, or until it is told to hurry: then without one."""
+        slot = TurnSlot(self._turns.slots)
+        if not slot.take_nowait():
+            try:
+                with trio.CancelScope() as self._slot_scope:
+                    await slot.take()
+            finally:
+                self._slot_scope = None
+        return slot
 
     async def _commit(self, finished: Finished) -> CommitAnswer:
         """Makes a turn stand and takes the next ones in hand; empty-handed, the answer says what to wait for."""
@@ -313,6 +374,7 @@ class Worker:
             return answer
         for _ in range(commit.pops):
             self._hand.popleft()
+        self.cancels.difference_update(commit.settled_cancels)
         self.cancels.update(answer.cancels)
         if answer.batch:
             self._turns.fetched(answer.now_us)

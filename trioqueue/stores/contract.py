@@ -101,8 +101,9 @@ class Claimed:
     """The entity is ours under `epoch`; its mailbox begins with `batch`, which is still in the store.
 
     `state_version` names the committed state, to be given back as `have` with the next claim.  `attempts`,
-    `crashes` and `unknown_us` concern the first command only: failures so far, pods that died with it, and how
-    long no pod knew it. `cancels` are commands whose callers have gone.
+    `crashes`, `proven` and `unknown_us` concern the first command only: failures so far, pods that died while they
+    had it, whether one of those had nothing else in hand to die of, and how long no pod knew it.  `cancels`
+    are commands whose callers have gone.
     """
 
     epoch: int
@@ -113,6 +114,7 @@ class Claimed:
     state_version: str = ""
     attempts: int = 0
     crashes: int = 0
+    proven: bool = False
     unknown_us: int = 0
     cancels: tuple[str, ...] = ()
 
@@ -324,6 +326,10 @@ class Store(Protocol):
             StoreUnavailable: the store could not be reached; nothing was taken.
             OutcomeUnknown: no answer came; send the same group again to find out.
         """
+        ...
+
+    def abandon(self, group: Group) -> None:
+        """Forgets a group that got `OutcomeUnknown` and will not be sent again."""
         ...
 
     async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:

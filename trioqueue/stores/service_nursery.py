@@ -52,8 +52,8 @@ def only_leaf(error: BaseException) -> BaseException:
 async def open_service_nursery() -> AsyncGenerator[ServiceNursery, None]:
     """Opens a nursery for services.
 
-    An error of the body comes out as itself, not in a group, and so does the only crash of a service; a body that ends because
-    of a crash does not hide it.
+    An error of the body comes out as itself, not in a group, and so does the only crash of a service; a body
+    that ends because of a crash does not hide it.
     """
     body_error: BaseException | None = None
     try:
@@ -66,7 +66,12 @@ async def open_service_nursery() -> AsyncGenerator[ServiceNursery, None]:
             finally:
                 services.end()
     except BaseExceptionGroup as group:
-        if body_error is None or isinstance(body_error, trio.Cancelled):
+        # The body was cancelled because of the crash: what it says of that is no news.
+        if isinstance(body_error, trio.Cancelled):
+            body_error = None
+        elif isinstance(body_error, BaseExceptionGroup):
+            _, body_error = body_error.split(trio.Cancelled)
+        if body_error is None:
             raise only_leaf(group) from None
         raise BaseExceptionGroup(group.message, [body_error, *group.exceptions]) from None
     if body_error is not None:

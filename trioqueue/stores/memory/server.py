@@ -8,7 +8,7 @@ Times are integers in microseconds, from a clock that is given; nothing here wai
 
 import contextlib
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import attrs
 
@@ -80,18 +80,28 @@ class Mailbox:
     done: int = 0
     queue: deque[Queued] = attrs.Factory(deque)
     attempts: int = 0
-    crashes: int = 0
-    marked: bool = False  # taken from a dead owner while active, not counted as a crash yet
+    crashes: int = 0  # pods that died while this was active
+    proven: bool = False  # of these, one had nothing else in hand
+    marked: str = (
+        ""  # taken from a dead owner while active, not counted as a crash yet: "alone" or "among others"
+    )
     due_us: int | None = None
     unknown_since_us: int | None = None
     cancels: dict[str, int] = attrs.Factory(
         dict
     )  # command id -> when; cleared with the last command at the latest
 
+    def is_suspect(self) -> bool:
+        """Says whether the head is handed out alone.
+
+        One death among others may be anybody's fault, and most are nobody's; after two, it must be found out whose.
+        """
+        return self.crashes > 1 or self.proven
+
     def settle_head(self) -> None:
         """Forgets what was noted about a head that has left."""
         self.attempts = self.crashes = 0
-        self.marked = False
+        self.proven, self.marked = False, ""
         self.due_us = self.unknown_since_us = None
 
 
@@ -136,12 +146,10 @@ class MemoryServer:
         self.last_tick_us = now_us()
         self.epoch_floor = 0
         self.incarnations = 0
+        self.generation_from = 0  # number of the first incarnation that joined this generation
 
     def restart(self) -> None:
-        """Begins a new generation with all the data: to its clients it is another server, as a Redis that was restarted.
-
-        For tests.
-        """
+        """Begins a new generation with all the data, as a Redis that was restarted: for tests."""
         self.generation = f"memory-{int(self.generation.removeprefix('memory-')) + 1}"
 
     # -------------------------------------------------------------------------------- checks and small steps
@@ -222,12 +230,12 @@ class MemoryServer:
 
     @staticmethod
     def _batch(box: Mailbox, want: int) -> tuple[Queued, ...]:
-        """The first commands, bounded in count and bytes; a head that crashed a pod comes alone."""
+        """The first commands, bounded in count and bytes; a suspect comes alone."""
         batch: list[Queued] = []
         size = 0
         for queued in box.queue:
             size += len(queued.data)
-            if batch and (len(batch) >= want or size > MAX_BATCH_BYTES or box.crashes):
+            if batch and (len(batch) >= want or size > MAX_BATCH_BYTES or box.is_suspect()):
                 break
             batch.append(queued)
         return tuple(batch)
@@ -304,12 +312,13 @@ class MemoryServer:
             return NotYours()
         now = self._now_us()
         if box.marked and box.queue:
-            box.marked = False
+            box.proven |= box.marked == "alone"
+            box.marked = ""
             box.crashes += 1
         if box.due_us is not None and 0 < box.due_us - now <= MAX_BACKOFF_US:
             self._move(entity, Event.HELD_BACK)
             return Backoff((box.due_us - now) / 1e6)
-        if box.crashes and box.queue:
+        if box.queue and box.is_suspect():
             if pod.suspect not in (None, entity):
                 self._move(entity, Event.HELD_BACK)
                 return Later()
@@ -330,6 +339,7 @@ class MemoryServer:
             state_version=version,
             attempts=box.attempts,
             crashes=box.crashes,
+            proven=box.proven,
             unknown_us=now - box.unknown_since_us if box.unknown_since_us is not None else 0,
             cancels=tuple(box.cancels),
         )
@@ -344,6 +354,8 @@ class MemoryServer:
             or box.owner != member.incarnation
             or box.epoch != commit.epoch
             or box.done < commit.done
+            or box.done == commit.done
+            and box.mode is not Mode.ACTIVE
         ):
             return Fenced()
         if box.done > commit.done:
@@ -409,7 +421,7 @@ class MemoryServer:
         if why == "decline" and box.queue:
             now = self._now_us()
             box.due_us = now + DECLINE_US
-            box.unknown_since_us = box.unknown_since_us or now
+            box.unknown_since_us = now if box.unknown_since_us is None else box.unknown_since_us
         self._let_go(entity, without=member.incarnation)
         return True
 
@@ -438,6 +450,7 @@ class MemoryServer:
             if self._known_generation is not None:
                 self.quarantine_until_us = self._now_us() + round((first.ttl + first.grace) * 1e6)
             self._known_generation = self.generation
+            self.generation_from = max(self.incarnations + 1, self._now_us())
         self._lease = first
         self.incarnations = max(self.incarnations + 1, self._now_us())
         incarnation = f"{client}.{self.incarnations}"
@@ -469,15 +482,13 @@ class MemoryServer:
             self.quarantine_until_us = None
         silent = [i for i, p in self.pods.items() if p.leaving or now > self._silent_from(p)]
         owned = pod.owns
-        ready = [
-            e for e, box in self.mailboxes.items() if box.mode is Mode.READY and e.type in pod.info.types
-        ]
+        ready = self._ready(pod.info.types)
         room = pod.room - len(owned)
         return Report(
             owned=len(owned),
             wakes=self.wakes(member, offset),
             cancels=tuple(e for e in owned if self.mailboxes[e].cancels),
-            ready=tuple(ready[: min(CHUNK, max(room, 0))]),
+            ready=ready[: min(CHUNK, max(room, 0))],
             pressed=bool(ready) and room <= 0,
             silent=tuple(Silent(i, tuple(self.pods[i].info.types)) for i in silent),
         )
@@ -505,22 +516,31 @@ class MemoryServer:
         elif not pod.leaving and self._now_us() <= self._silent_from(pod):
             return False
         pod.leaving = True
+        # Who registered with the server before lost its lease by the restart: that is nobody's crash.
+        crashed = not gave_up and number_of(incarnation) >= self.generation_from
         for entity in sorted(pod.owns):
             box = self.mailboxes[entity]
-            if box.mode is Mode.ACTIVE and not gave_up and pod.suspect in (None, entity):
-                box.marked = True
+            if box.mode is Mode.ACTIVE and crashed and pod.suspect in (None, entity):
+                box.marked = "alone" if pod.suspect else "among others"
             self._let_go(entity, without=incarnation)
         del self.pods[incarnation]
         return True
 
-    def assign(self, member: Member, entities: Iterable[Entity]) -> None:
-        """Gives ready entities to pods with room; see `Store.assign`."""
+    def assign(self, member: Member, entities: Iterable[Entity]) -> tuple[Entity, ...]:
+        """Gives ready entities to pods with room; answers the next ones of their types, if any was placed."""
         self._registered(member)
+        placed: set[str] = set()
         for entity in entities:
             box = self.mailboxes.get(entity)
             if box is not None and box.mode is Mode.READY:
                 to = self._place(entity.type)
                 self._give(entity, to, Event.PLACED, Event.UNPLACED)
+                if to is not None:
+                    placed.add(entity.type)
+        return self._ready(placed)[:CHUNK]
+
+    def _ready(self, types: Collection[str]) -> tuple[Entity, ...]:
+        return tuple(e for e, box in self.mailboxes.items() if box.mode is Mode.READY and e.type in types)
 
     # -------------------------------------------------------------------------------- looking
     def _owns(self, member: Member) -> set[Entity]:
@@ -539,7 +559,7 @@ class MemoryServer:
     def cancel(self, entity: Entity, command_id: str) -> bool:
         """Marks a queued command; see `Store.cancel`."""
         box = self.mailboxes.get(entity)
-        if box is None or not box.queue:
+        if box is None or not box.queue or self.result(command_id) is not None:
             return False
         box.cancels[command_id] = self._now_us()
         if box.owner is not None:
@@ -566,3 +586,8 @@ class MemoryServer:
 def client_of(incarnation: str) -> str:
     """Names the client that an incarnation belongs to."""
     return incarnation.rpartition(".")[0]
+
+
+def number_of(incarnation: str) -> int:
+    """Reads the number of an incarnation, which rises with every join."""
+    return int(incarnation.rpartition(".")[2])

@@ -13,6 +13,7 @@ from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lease import renewed
 from trioqueue.stores.contract import (
+    PAGE,
     ClaimAnswer,
     ClaimWish,
     Commit,
@@ -28,6 +29,7 @@ from trioqueue.stores.contract import (
     StoreStatistics,
 )
 from trioqueue.stores.memory.server import MemoryServer, Quarantined
+from trioqueue.stores.service_nursery import open_service_nursery
 
 T = TypeVar("T")
 
@@ -86,6 +88,9 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return duplicate
 
+    def abandon(self, group: Group) -> None:
+        self._unsettled.discard(group.sequence)
+
     async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
         return await self._outside_quarantine(lambda: self._server.claim(member, entity, have, fetch))
 
@@ -108,7 +113,10 @@ class MemoryStore:
         )
 
     async def assign(self, member: Member, entities: Sequence[Entity]) -> None:
-        await self._outside_quarantine(lambda: self._server.assign(member, entities))
+        await trio.lowlevel.checkpoint()
+        while entities:
+            chunk = entities
+            entities = await self._outside_quarantine(lambda: self._server.assign(member, chunk))  # noqa: B023
 
     async def owned(self, member: Member, offset: int) -> tuple[Entity, ...]:
         await trio.lowlevel.checkpoint()
@@ -160,10 +168,9 @@ class MemoryStore:
                 await trio.sleep(lease.heartbeat)
                 held.beat()
 
-        async with trio.open_nursery() as keeper:
-            keeper.start_soon(keep, name=f"heartbeat {member.incarnation}")
+        async with open_service_nursery() as services:
+            services.start_soon(keep, name=f"heartbeat {member.incarnation}")
             yield held
-            keeper.cancel_scope.cancel()
 
 
 @attrs.define(eq=False)
@@ -195,7 +202,7 @@ class MemoryLease:
         except LeaseLost:
             self._refused = True
             return
-        self._page = self._page + len(found.wakes) if found.wakes else 0
+        self._page = self._page + PAGE if len(found.wakes) == PAGE else 0
         self._trusted_until = renewed(self._trusted_until, now, self._lease.ttl, self._lease.margin)
         self._report(found)
 

@@ -13,6 +13,7 @@ import attrs
 import hiredis
 import redis.exceptions
 
+from trioqueue._errors import OutcomeUnknown
 from trioqueue._names import Entity
 from trioqueue.stores.contract import ClaimWish, Commit, Group, Member, NotClaimed, SendClaimAnswer
 from trioqueue.stores.redis.keys import Keys
@@ -93,11 +94,8 @@ class Batcher:
         self._producer = producer
         self._sequence = 0
         self._unsettled: dict[int, None] = {}  # sequences given out and not settled, oldest first
-        self._send_script, self._claim_script, self._commit_script = (
-            script("send"),
-            script("claim"),
-            script("commit"),
-        )
+        self._send_script, self._void_script = script("send"), script("void")
+        self._claim_script, self._commit_script = script("claim"), script("commit")
         self._sends: deque[SendSection] = deque()
         self._claims: deque[ClaimSection] = deque()
         self._commits: deque[CommitSection] = deque()
@@ -190,7 +188,7 @@ class Batcher:
             assert isinstance(answer, list)
             claims = dict(zip(in_order, map(send_claim_answer, answer[len(sections) :]), strict=True))
             for section, word in zip(sections, answer, strict=False):
-                self._unsettled.pop(section.group.sequence, None)
+                self.settle(section.group)
                 section.claims(claims[wish.entity] for wish in section.wishes)
                 section.answer(word == b"DUPLICATE")
 
@@ -201,17 +199,40 @@ class Batcher:
     ) -> None:
         if self._loaded_again(self._send_script, packed, error, deliver, None):
             return
-        if len(sections) > 1 and isinstance(error, redis.exceptions.RedisError):
+        refused = isinstance(error, redis.exceptions.RedisError)
+        if refused and len(sections) > 1:
             for section in sections:
                 self._call_send([section])
             return
         for section in sections:
             section.claims(NotClaimed() for _ in section.wishes)
-            section.answer(user_error(error, self._address))
+            if refused:
+                self._void(section, user_error(error, self._address))
+                continue
+            if not isinstance(error, OutcomeUnknown):
+                # Nothing was sent: if the group is sent again, it is as if for the first time.
+                self.settle(section.group)
+                section.group.sequence = 0
+            section.answer(error)
 
-    def settle(self, sequence: int) -> None:
-        """Forgets a sequence whose group is neither asked again nor voided any more."""
-        self._unsettled.pop(sequence, None)
+    def _void(self, section: SendSection, error: Exception) -> None:
+        """Spends the number of a refused group before it is told so, as an earlier copy may have been taken."""
+        keys = self._keys.sequences(self._producer)
+        packed = self._pack(self._void_script, [*keys], [self.low(), section.group.sequence])
+
+        def deliver(answer: object) -> None:
+            if isinstance(answer, Exception) and self._loaded_again(
+                self._void_script, packed, answer, deliver, None
+            ):
+                return
+            self.settle(section.group)
+            section.answer(True if answer == b"ACCEPTED" else error)
+
+        self._transport.submit(packed, deliver)
+
+    def settle(self, group: Group) -> None:
+        """Forgets a group that is neither asked again nor voided any more."""
+        self._unsettled.pop(group.sequence, None)
 
     def _call_claim(self, sections: list[ClaimSection]) -> None:
         keys: list[str] = []

@@ -22,6 +22,8 @@ from typing import Any
 import redis
 import redis.exceptions
 import trio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lease import renewed, trusted_until
@@ -63,8 +65,13 @@ class ThreadLease:
         self._types = types
         self._lease = lease
         self._found = found
+        # Without retries: redis-py would spend up to 11 timeouts and ever longer pauses in one beat, which counts from
+        # its first sending.  The next beat is the retry.
         self._client = address.sync_client(
-            socket_timeout=lease.heartbeat, socket_connect_timeout=lease.heartbeat, protocol=3
+            socket_timeout=lease.heartbeat,
+            socket_connect_timeout=lease.heartbeat,
+            protocol=3,
+            retry=Retry(NoBackoff(), 0),
         )
         self._token = trio.lowlevel.current_trio_token()
         self._loop_thread = threading.get_ident()
@@ -136,7 +143,7 @@ class ThreadLease:
             self._trusted_until = 0.0
             return
         found = report(answer, self._types)
-        self._page = self._page + len(found.wakes) if found.wakes else 0
+        self._page = self._page + PAGE if len(found.wakes) == PAGE else 0
         if self._trusted_until > 0.0:  # 0: a refusal is final
             self._trusted_until = renewed(self._trusted_until, sent_at, self._lease.ttl, self._lease.margin)
         with contextlib.suppress(trio.RunFinishedError):

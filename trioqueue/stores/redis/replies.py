@@ -65,7 +65,7 @@ def claim_answer(answer: Any) -> ClaimAnswer:
     """Reads what claim says of one entity."""
     match answer[0]:
         case b"CLAIMED":
-            _, epoch, done, now, version, state, attempts, crashes, unknown, cancels, batch = answer
+            _, epoch, done, now, version, state, attempts, crashes, proven, unknown, cancels, batch = answer
             return Claimed(
                 epoch=int(epoch),
                 done=int(done),
@@ -75,6 +75,7 @@ def claim_answer(answer: Any) -> ClaimAnswer:
                 state_version=version.decode(),
                 attempts=int(attempts),
                 crashes=crashes,
+                proven=proven == 1,
                 unknown_us=unknown,
                 cancels=_texts(cancels),
             )
@@ -130,11 +131,12 @@ def user_error(error: Exception, address: str) -> Exception:
     if not isinstance(error, redis.exceptions.RedisError):
         return error
     text = str(error)
-    if isinstance(error, redis.exceptions.OutOfMemoryError) or text.startswith("OOM"):
+    # An error of a command in a script begins with the command's own word from Redis 7 on; 6.2 has it in the middle.
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or text.startswith("OOM") or "-OOM " in text:
         return StoreFull(address)
     if isinstance(error, redis.exceptions.NoPermissionError):
         return AccessDenied(f"this user lacks a right it needs ({text}), grant it in the ACL rules")
-    if isinstance(error, redis.exceptions.ReadOnlyError):
+    if isinstance(error, redis.exceptions.ReadOnlyError) or "-READONLY " in text:
         return StoreUnavailable(address, "it is a read-only replica")
     if "WRONGTYPE" in text:
         return Incompatible("a key with trioqueue's prefix holds something else, choose another prefix")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import redis.exceptions
 import trio
 
-from trioqueue._errors import Incompatible, OutcomeUnknown, StoreFull
+from trioqueue._errors import Incompatible
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.stores.contract import (
@@ -28,6 +28,7 @@ from trioqueue.stores.contract import (
     HeldLease,
     Hint,
     Member,
+    NotClaimed,
     PodInfo,
     Report,
     SendClaimAnswer,
@@ -83,16 +84,19 @@ class RedisStore:
 
     # -------------------------------------------------------------------------------- what comes in
     def take_push(self, _channel: bytes, payload: bytes) -> None:
-        """Reads a hint as the scripts publish it."""
+        """Reads a hint as the scripts publish it; anybody else's is dropped, as any hint may be lost."""
         kind, rest = payload[:1], payload[1:]
-        if kind == b"w":
-            self._hints(Wake(entity_of(rest)))
-        elif kind == b"r":
-            command_id, space, outcome = rest.partition(b" ")
-            self._hints(Answered(command_id.decode(), outcome if space else None))
-        elif kind == b"c":
-            command_id, _, name = rest.partition(b" ")
-            self._hints(CancelAsked(entity_of(name), command_id.decode()))
+        try:
+            if kind == b"w":
+                self._hints(Wake(entity_of(rest)))
+            elif kind == b"r":
+                command_id, space, outcome = rest.partition(b" ")
+                self._hints(Answered(command_id.decode(), outcome if space else None))
+            elif kind == b"c":
+                command_id, _, name = rest.partition(b" ")
+                self._hints(CancelAsked(entity_of(name), command_id.decode()))
+        except UnicodeDecodeError:
+            return
 
     def take_connection(self) -> None:
         """Passes on that hints may be missing."""
@@ -108,25 +112,19 @@ class RedisStore:
         on_claim: Callable[[Entity, SendClaimAnswer], None] | None = None,
     ) -> bool:
         try:
-            duplicate = await self._section(
-                lambda answer: self._batcher.send(SendSection(group, answer, member, wishes, on_claim))
-            )
-        except StoreFull:
-            if await self._void(group):
-                return True
+            await trio.lowlevel.checkpoint_if_cancelled()
+        except trio.Cancelled:
+            for wish in wishes:
+                assert on_claim is not None
+                on_claim(wish.entity, NotClaimed())
             raise
-        except OutcomeUnknown:
-            self._batcher.settle(group.sequence)
-            raise
+        duplicate = await self._section(
+            lambda answer: self._batcher.send(SendSection(group, answer, member, wishes, on_claim))
+        )
         return bool(duplicate)
 
-    async def _void(self, group: Group) -> bool:
-        """Makes sure that no copy of a refused group is or will be taken; True: one was."""
-        answer = await self._call(
-            "void", self._keys.sequences(self.client), [self._batcher.low(), group.sequence]
-        )
-        self._batcher.settle(group.sequence)
-        return bool(answer == b"ACCEPTED")
+    def abandon(self, group: Group) -> None:
+        self._batcher.settle(group)
 
     async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
         wish = ClaimWish(entity, have, fetch)
@@ -145,13 +143,14 @@ class RedisStore:
             )
         )
 
+    # Protected, since an interrupt before it waits would leave a wake-up for a task that sits elsewhere.
+    @trio.lowlevel.enable_ki_protection
     async def _section(self, add: Callable[[Callable[[object], None]], None]) -> object:
         """Adds a section and waits for its answer; a cancelled caller leaves, the answer is read and dropped."""
         await trio.lowlevel.checkpoint_if_cancelled()
         waiter = _Waiter()
         add(waiter.answer)
-        await trio.lowlevel.wait_task_rescheduled(waiter.leave)
-        result = waiter.result
+        result = await waiter.wait()
         if isinstance(result, Exception):
             raise result
         return result
@@ -209,9 +208,11 @@ class RedisStore:
         await self._call("retire", [], [], member=member)
 
     async def assign(self, member: Member, entities: Sequence[Entity]) -> None:
-        for start in range(0, len(entities), CHUNK):
-            chunk = entities[start : start + CHUNK]
-            await self._call("assign", self._whole(chunk), _named(chunk), member=member)
+        chunk, rest = entities[:CHUNK], entities[CHUNK:]
+        while chunk:
+            named = await self._call("assign", self._whole(chunk), [CHUNK, *_named(chunk)], member=member)
+            more = [entity_of(name) for name in named]
+            chunk, rest = (more, rest) if more else (rest[:CHUNK], rest[CHUNK:])
 
     async def reap(self, member: Member, silent: Silent, *, gave_up: bool = False) -> bool:
         loads = [self._keys.placement(entity_type)[0] for entity_type in silent.types]
@@ -236,7 +237,8 @@ class RedisStore:
     async def join(self, info: PodInfo) -> Member:
         types = sorted(info.types)
         keys = [self._keys.placement(entity_type)[0] for entity_type in types]
-        ticket = b"0"
+        # Never a counter's value: the answer to an earlier join of this client is not taken for the one to this.
+        ticket = b""
         while True:
             self._joined_at = now()
             answer = await self._call(
@@ -266,7 +268,7 @@ class RedisStore:
                     raise Incompatible(_misfit(word.decode(), stored.decode(), info))
 
     async def cancel(self, entity: Entity, command_id: str) -> bool:
-        keys = self._keys.entity(entity)[:2]
+        keys = [*self._keys.entity(entity)[:2], self._keys.result(command_id)]
         return bool(await self._call("cancel", keys, [str(entity), command_id]) == b"TOLD")
 
     # -------------------------------------------------------------------------------- reading
@@ -302,12 +304,19 @@ class RedisStore:
     async def statistics(self) -> StoreStatistics:
         pods = await self._read("ZCARD", self._keys.pods)
         owned = await self._read("ZCARD", self._keys.owned)
-        # Read before the wakes: an entity that moves from ready to a pod between the two is seen at least once.
-        meta = await self._read("HGETALL", self._keys.meta)
+        # Read before and after the wakes: an entity that moves between ready and a pod meanwhile is seen at least once.
+        ready_before, _ = await self._counters()
         wakes = await self._read("ZCARD", self._keys.wake)
+        ready_after, dead = await self._counters()
+        ready = max(ready_before, ready_after)
+        return StoreStatistics(pods=pods, owned=owned, with_work=wakes + ready, ready=ready, dead=dead)
+
+    async def _counters(self) -> tuple[int, int]:
+        """Reads how many entities are ready, and how many dead letters there are, of all types."""
+        meta = await self._read("HGETALL", self._keys.meta)
         ready = sum(int(value) for field, value in meta.items() if field.startswith(b"ready:"))
         dead = sum(int(value) for field, value in meta.items() if field.startswith(b"dead:"))
-        return StoreStatistics(pods=pods, owned=owned, with_work=wakes + ready, ready=ready, dead=dead)
+        return ready, dead
 
     def hold_lease(
         self, member: Member, lease: Lease, report: Callable[[Report], None]
@@ -320,20 +329,27 @@ class RedisStore:
 class _Waiter:
     """A task that waits for its section's answer."""
 
-    __slots__ = ("_task", "result")
+    __slots__ = ("_answered", "_result", "_task")
 
     def __init__(self) -> None:
-        self._task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-        self.result: object = None
+        # Not None exactly while the task waits: whoever sets it to None owns the wake-up.
+        self._task: trio.lowlevel.Task | None = None
+        self._answered = False
+        self._result: object = None
 
     def answer(self, result: object) -> None:
-        task = self._task
+        self._answered, self._result = True, result
+        task, self._task = self._task, None
         if task is not None:
-            self._task = None
-            self.result = result
             trio.lowlevel.reschedule(task)
 
-    def leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+    async def wait(self) -> object:
+        if not self._answered:  # a closed transport answers at once
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._leave)
+        return self._result
+
+    def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
 

@@ -7,7 +7,7 @@
 - The **writer** sends everything queued since its last write as one piece, so a busy process needs few writes.
 - The **reader** hands each reply to the oldest request in flight: Redis answers in order, and nothing else ties the
   two together.
-- The **watch** looks whether replies still come.  It sleeps through a busy time and is parked in a quiet one.
+- The **watch** (`silence.py`) looks whether replies still come.
 - The **keeper** opens a new link when one of the three doubts the old one: its end, an error, bytes that are no reply,
   a reply that nobody asked for, silence.  A stream in doubt is never used again, since with one reply too many or too
   few every later one would answer the wrong request.
@@ -35,8 +35,9 @@ from trioqueue.stores.redis.backlog import Backlog, Deliver, Request
 from trioqueue.stores.redis.greeting import Greeting, Link, open_first_link, open_link
 from trioqueue.stores.redis.parking import Bench, Caller
 from trioqueue.stores.redis.resp import NOT_ENOUGH, Packable, pack
-from trioqueue.stores.redis.unwrapped import unwrapped
+from trioqueue.stores.redis.silence import SilenceWatch
 from trioqueue.stores.redis.wire import WireBroken
+from trioqueue.stores.service_nursery import open_service_nursery
 
 FIRST_PAUSE = 0.02
 """Seconds before the first attempt to reconnect: a restarting Redis is back within 35 ms."""
@@ -89,17 +90,14 @@ class Transport:
         self._on_push = on_push
         self._on_connect = on_connect
         self._unanswered = unanswered
-        self._reply_timeout = reply_timeout
         self._hooks: list[Callable[[], None]] = []
         self._backlog = Backlog()
-        # True while a link is served; while False, nothing is in flight.  Only the keeper writes it.
-        self._connected = False
+        # True while there is a link; while False, nothing is in flight.  Only the keeper writes it.
+        self._connected = True
         # Once True, the backlog is empty for ever.
         self._closed = False
-        # `time.monotonic()` of the last write that found nothing in flight.
-        self._asked_at = 0.0
         self._writer = Bench()
-        self._watch = Bench()
+        self._silence = SilenceWatch(self._backlog.in_flight, reply_timeout)
         # Why the last link ended or could not be opened; None while none ever did.
         self._doubt: TrioqueueError | None = None
         # Seconds before the next attempt to reconnect.
@@ -162,12 +160,22 @@ class Transport:
         return reply
 
     def before_write(self, hook: Callable[[], None]) -> None:
-        """Has `hook` called right before each write: what it submits goes with it.  If it raises, all ends."""
+        """Has `hook` called right before each write: what it submits goes with it.  If it raises, all ends.
+
+        It is also called when there is no link to write to, so that what it submits is given up in time, or closed.
+        """
         self._hooks.append(hook)
 
     def poke(self) -> None:
         """Makes a write happen soon although nothing was submitted, for the sake of the `before_write` hooks."""
-        self._writer.wake()
+        if self._connected:
+            self._writer.wake()
+        else:
+            self._call_hooks()
+
+    def _call_hooks(self) -> None:
+        for hook in self._hooks:
+            hook()
 
     def statistics(self) -> TransportStatistics:
         """Returns a snapshot of the counts."""
@@ -188,16 +196,14 @@ class Transport:
     async def _write(self, link: Link) -> str:
         backlog = self._backlog
         while True:
-            for hook in self._hooks:
-                hook()
+            self._call_hooks()
             if backlog.strays:
                 self._turn_strays_away()
             if not backlog.queue:
                 await self._writer.sit()
                 continue
             if not backlog.in_flight:
-                self._asked_at = time.monotonic()
-                self._watch.wake()
+                self._silence.begin()
             batch = backlog.take()
             data = b"".join([request.packed for request in batch])
             self._requests += len(batch)
@@ -235,6 +241,9 @@ class Transport:
             self._bytes_in += len(data)
             link.parser.feed(data)
 
+    async def _watch_silence(self, link: Link) -> str:
+        return await self._silence.wait(link.wire)
+
     def _take_push(self, push: list[object]) -> None:
         if push[0] == b"message" and self._on_push is not None:
             self._pushes += 1
@@ -242,22 +251,6 @@ class Transport:
             assert isinstance(channel, bytes)
             assert isinstance(payload, bytes)
             self._on_push(channel, payload)
-
-    async def _watch_silence(self, link: Link) -> str:
-        while True:
-            if not self._backlog.in_flight:
-                await self._watch.sit()
-            if self._silence(link) >= self._reply_timeout:
-                # It may be this process that stood still: what came in meanwhile is read before anyone is blamed.
-                await trio.lowlevel.checkpoint()
-                if self._backlog.in_flight and self._silence(link) >= self._reply_timeout:
-                    return f"no answer for {self._reply_timeout:g} s"
-            await trio.sleep(max(self._reply_timeout - self._silence(link), 0.0))
-
-    def _silence(self, link: Link) -> float:
-        # Since the last sign of life, and not since the oldest request was written: a server that works off a long
-        # queue must not be sent it all once more.
-        return time.monotonic() - max(self._asked_at, link.wire.moved_at)
 
     # ------------------------------------------------------------------ from link to link
     @trio.lowlevel.enable_ki_protection
@@ -286,12 +279,12 @@ class Transport:
             self._doubt = StoreUnavailable(str(self._greeting.address), await part(link))
             nursery.cancel_scope.cancel()
 
-        with unwrapped():
-            async with trio.open_nursery() as nursery:
-                for part in (self._write, self._read, self._watch_silence):
-                    nursery.start_soon(until_doubt, part)
+        async with trio.open_nursery() as nursery:
+            for part in (self._write, self._read, self._watch_silence):
+                nursery.start_soon(until_doubt, part)
         self._connected = False
         self._backlog.take_back()
+        self._call_hooks()
         if self._bytes_in > received:
             self._pause = FIRST_PAUSE
 
@@ -299,19 +292,18 @@ class Transport:
         """Opens a new link, however long that takes.  The nursery's child gives up what waits too long meanwhile."""
         link: Link | None = None
         try:
-            with unwrapped():
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self._give_up_the_old)
-                    while link is None:
-                        await trio.sleep(self._pause * random.uniform(0.5, 1.0))
-                        # Grows until a link has brought an answer: one that breaks at each use is no success.
-                        self._pause = min(2 * self._pause, LONGEST_PAUSE)
-                        try:
-                            link = await open_link(self._greeting)
-                        except TrioqueueError as error:
-                            # A refused password too: passwords are changed, and the server may get its turn later.
-                            self._doubt = error
-                    nursery.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._give_up_the_old)
+                while link is None:
+                    await trio.sleep(self._pause * random.uniform(0.5, 1.0))
+                    # Grows until a link has brought an answer: one that breaks at each use is no success.
+                    self._pause = min(2 * self._pause, LONGEST_PAUSE)
+                    try:
+                        link = await open_link(self._greeting)
+                    except TrioqueueError as error:
+                        # A refused password too: passwords are changed, and the server may get its turn later.
+                        self._doubt = error
+                nursery.cancel_scope.cancel()
         except BaseException:
             if link is not None:
                 link.wire.close()
@@ -351,6 +343,7 @@ class Transport:
         self._connected = False
         for request in self._backlog.clear():
             request.deliver(Closed())
+        self._call_hooks()
 
 
 @asynccontextmanager
@@ -367,9 +360,9 @@ async def open_transport(
 ) -> AsyncGenerator[Transport]:
     """Opens a shared connection, and keeps one open until the block is left.
 
-    A first attempt that fails is reported at once; only an open transport reconnects.  Leaving the block ends every
-    outstanding request with `Closed`.  An error of the block leaves it as itself, and so does an error of a callback,
-    which crashes the transport.
+    A first attempt that fails is reported at once; only an open transport reconnects.  It works until the block has
+    ended, also when that is cancelled and still cleans up; then every outstanding request gets `Closed`.  An error of
+    the block leaves it as itself, and so does an error of a callback, which crashes the transport.
 
     Args:
         channels: to listen on.
@@ -395,13 +388,9 @@ async def open_transport(
         reply_timeout=reply_timeout,
     )
     try:
-        with unwrapped():
-            # Its child is the keeper, which owns the link from here on: it starts even if it is cancelled already.
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(transport.keep, link, name=f"transport {address}")
-                try:
-                    yield transport
-                finally:
-                    nursery.cancel_scope.cancel()
+        async with open_service_nursery() as nursery:
+            # The keeper, which owns the link from here on: it starts even if all is cancelled already.
+            nursery.start_soon(transport.keep, link, name=f"transport {address}")
+            yield transport
     finally:
         transport.close()

@@ -5,13 +5,14 @@
 -- the mailbox is empty.
 --
 -- KEYS[7] e, KEYS[8] q  of the entity
+-- KEYS[9] result        of the command: there is one where somebody waited and it is settled
 -- ARGV[2] name
 -- ARGV[3] command id
 --
--- Returns TOLD | LATE (nothing is queued)
+-- Returns TOLD | LATE (nothing is queued, or it is settled)
 -- Keeps I1
 local E, Q, name, id = KEYS[7], KEYS[8], ARGV[2], ARGV[3]
-if redis.call('LLEN', Q) == 0 then
+if redis.call('LLEN', Q) == 0 or redis.call('EXISTS', KEYS[9]) == 1 then
     return 'LATE'
 end
 redis.call('HDEL', META, '_') -- a first write that a full server allows

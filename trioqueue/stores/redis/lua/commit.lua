@@ -3,7 +3,8 @@
 --
 -- Sections run in turn (each: checks, then writes) and are answered each for itself.  `done` counts everything that ever
 -- settled a head, pops and retries: equal to the stored one, the section is applied; behind it, its first copy ran and
--- the answer was lost, so what holds now is answered; anything else is somebody who is no owner any more.
+-- the answer was lost, so what holds now is answered; anything else is somebody who is no owner any more, or who has
+-- not claimed since the entity was parked.
 --
 -- KEYS[7…] as the sections name them by number: e, q, s of an entity stand one behind the other, and so do load, ready of
 --          a type, and dead (zset), letters (hash) of a type; result keys (string) stand alone
@@ -35,15 +36,41 @@ local function argument()
 end
 
 local function skip_extras()
-    at = at + 5 * tonumber(argument())
-    at = at + 3 * tonumber(argument())
-    at = at + tonumber(argument())
-    at = at + 5 * tonumber(argument())
+    for _, size in ipairs({ 5, 3, 1, 5 }) do
+        local count = tonumber(argument()) -- first, as reading it moves `at`
+        at = at + size * count
+    end
+end
+
+-- Raises for a mailbox or dead letters of another type, before anything of the section is written.
+local function check_extras()
+    local start = at
+    local replies = tonumber(argument())
+    at = at + 5 * replies
+    for _ = 1, tonumber(argument()) do
+        local dead = tonumber(ARGV[at])
+        redis.call('ZCARD', KEYS[dead])
+        redis.call('HLEN', KEYS[dead + 1])
+        at = at + 3
+    end
+    local count = tonumber(argument())
+    at = at + count
+    for _ = 1, tonumber(argument()) do
+        local e, load = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+        redis.call('HLEN', KEYS[e])
+        redis.call('LLEN', KEYS[e + 1])
+        redis.call('ZCARD', KEYS[load])
+        redis.call('ZCARD', KEYS[load + 1])
+        at = at + 5
+    end
+    at = start
 end
 
 local function reply()
     local key, client, id, outcome, keep_ms = KEYS[tonumber(argument())], argument(), argument(), argument(), argument()
-    redis.call('SET', key, outcome, 'PX', keep_ms)
+    if tonumber(keep_ms) > 0 then
+        redis.call('SET', key, outcome, 'PX', keep_ms)
+    end
     if client ~= '' then
         redis.call('PUBLISH', CHANNEL .. client, #outcome <= MAX_HINT_BYTES and 'r' .. id .. ' ' .. outcome or 'r' .. id)
     end
@@ -70,7 +97,7 @@ while at <= #ARGV do
     local E, Q, S = KEYS[e], KEYS[e + 1], KEYS[e + 2]
     local h = redis.call('HMGET', E, 'owner', 'epoch', 'done', 'mode', 'due', 'attempts', 'crashes', 'unknown', 'cancels')
     local stored = tonumber(h[3] or 0)
-    if h[1] ~= incarnation or h[2] ~= epoch or stored < done then
+    if h[1] ~= incarnation or h[2] ~= epoch or stored < done or stored == done and h[4] ~= 'active' then
         if extras == '1' then skip_extras() end
         answers[#answers + 1] = 'FENCED'
     elseif stored > done then
@@ -83,10 +110,11 @@ while at <= #ARGV do
             answers[#answers + 1] = 'PARKED'
         end
     else
+        if extras == '1' then check_extras() end
         if pops > 0 then
             redis.call('LTRIM', Q, pops, -1)
             if h[6] or h[7] or h[8] then
-                redis.call('HDEL', E, 'attempts', 'crashes', 'unknown')
+                redis.call('HDEL', E, 'attempts', 'crashes', 'unknown', 'proven')
             end
         end
         if h[7] then
@@ -102,6 +130,9 @@ while at <= #ARGV do
                 if redis.call('HDEL', E, 'cancel:' .. argument()) == 1 then
                     h[9] = tostring(redis.call('HINCRBY', E, 'cancels', -1))
                 end
+            end
+            if h[9] == '0' then
+                redis.call('ZREM', MARKED, name)
             end
             for _ = 1, tonumber(argument()) do bear() end
         end

@@ -41,19 +41,19 @@ if ticket ~= counter then
 end
 redis.call('HDEL', META, '_') -- a first write that a full server allows
 local now = time_us()
+local number = text(math.max(tonumber(counter) + 1, now))
 if fresh then
     redis.call('HSET', META, 'layout', layout, 'partitions', partitions, 'heartbeat_us', heartbeat_us,
         'max_ttl_us', ttl_us, 'grace_us', grace_us, 'last_tick', text(now))
 end
 tick(now)
 if m[6] ~= generation then
-    redis.call('HSET', META, 'generation', generation)
+    redis.call('HSET', META, 'generation', generation, 'generation_from', number)
     if not fresh or known ~= '' then
         redis.call('HSET', META, 'quarantine_until',
             text(now + tonumber(m[4] or ttl_us) + tonumber(m[5] or grace_us)))
     end
 end
-local number = text(math.max(tonumber(counter) + 1, now))
 local incarnation = client .. '.' .. number
 redis.call('HSET', META, 'incarnations', number, 'joined:' .. client, ticket .. ' ' .. incarnation)
 redis.call('ZADD', PODS, text(now), incarnation)

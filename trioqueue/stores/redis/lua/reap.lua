@@ -44,13 +44,16 @@ if renewed > 0 then
     end
 end
 local suspect = redis.call('HGET', FLEET, 'suspect:' .. target)
+-- Who registered with the server before lost its lease by the restart: that is nobody's crash.
+local lost_by_restart = tonumber(number_of(target)) < tonumber(redis.call('HGET', META, 'generation_from') or 0)
+local crashed = not gave_up and not lost_by_restart
 local key = 7 + types
 for at = 8, #ARGV, 2 do
     local x = { name = ARGV[at], type = ARGV[at + 1], e = KEYS[key], q = KEYS[key + 1], load = KEYS[key + 2], ready = KEYS[key + 3] }
     local h = redis.call('HMGET', x.e, 'owner', 'mode')
     if h[1] == target then
-        if h[2] == 'active' and not gave_up and (not suspect or suspect == x.name) then
-            redis.call('HSET', x.e, 'mark', 1)
+        if h[2] == 'active' and crashed and (not suspect or suspect == x.name) then
+            redis.call('HSET', x.e, 'mark', suspect and 'alone' or 'among others')
         end
         let_go(x, target, now)
     end
@@ -62,7 +65,8 @@ if #rest == 0 then
     redis.call('ZREM', PODS, target)
     redis.call('HDEL', FLEET, 'name:' .. target, 'room:' .. target, 'silent_us:' .. target, 'types:' .. target,
         'suspect:' .. target)
-    if string.match(redis.call('HGET', META, 'joined:' .. client_of(target)) or '', ' ' .. target .. '$') then
+    local joined = redis.call('HGET', META, 'joined:' .. client_of(target))
+    if joined and string.sub(joined, -#target) == target then
         redis.call('HDEL', META, 'joined:' .. client_of(target))
     end
     return { 'GONE' }

@@ -29,9 +29,11 @@ local function argument()
     return value
 end
 
-local types, entities, key = {}, {}, 9
+local types, entities, key, wished = {}, {}, 9, false
 for i = 1, tonumber(argument()) do
     types[i] = { name = argument(), load = KEYS[key], ready = KEYS[key + 1] }
+    redis.call('ZCARD', KEYS[key]) -- raises for a key of another type, before anything is written; so do those below
+    redis.call('ZCARD', KEYS[key + 1])
     key = key + 2
 end
 for i = 1, tonumber(argument()) do
@@ -40,7 +42,11 @@ for i = 1, tonumber(argument()) do
         e = KEYS[key], q = KEYS[key + 1], s = KEYS[key + 2], fetch = tonumber(argument()), have = argument() }
     local h = redis.call('HMGET', x.e, 'mode', 'owner')
     x.mode, x.owner = h[1], h[2]
-    redis.call('LLEN', x.q) -- raises for a key of another type, before anything is written
+    redis.call('LLEN', x.q)
+    if x.fetch > 0 then
+        wished = true
+        redis.call('STRLEN', x.s)
+    end
     entities[i] = x
     key = key + 3
 end
@@ -54,16 +60,18 @@ if seen then
     low, high, gappy = tonumber(a), tonumber(b), c == '1'
 end
 low = math.max(low, told_low)
-local words, missed, filled, repeated = {}, {}, {}, {}
+local words, missed, filled = {}, {}, {} -- the latter two by number; what this call opens it may also fill
 for g = 1, tonumber(argument()) do
     local sequence, count, fresh = tonumber(argument()), tonumber(argument()), false
     if sequence > high then
         for number = math.max(high + 1, low), sequence - 1 do
-            missed[#missed + 1] = number
+            missed[number] = true
         end
         high, fresh = sequence, true
-    elseif sequence >= low and gappy and redis.call('ZSCORE', GAPS, sequence) then
-        filled[#filled + 1], fresh = sequence, true
+    elseif missed[sequence] then
+        missed[sequence], fresh = nil, true
+    elseif sequence >= low and gappy and not filled[sequence] and redis.call('ZSCORE', GAPS, sequence) then
+        filled[sequence], fresh = true, true
     end
     words[g] = fresh and 'OK' or 'DUPLICATE'
     for _ = 1, count do
@@ -76,17 +84,20 @@ for g = 1, tonumber(argument()) do
     end
 end
 
+-- A send goes to any server, so only here is it seen that this one is new: then nothing is claimed before a join has
+-- begun the quarantine.
 local mine = nil
-if incarnation ~= '' and not refused(generation, incarnation) then
+if incarnation ~= '' and (not wished or run_id() == generation) and not refused(generation, incarnation) then
     mine = incarnation
 end
 
-redis.call('SET', PRODUCER, text(low) .. ' ' .. text(high) .. ' ' .. ((gappy or #missed > 0) and '1' or '0'), 'PX', 86400000)
-if gappy or #missed > 0 then
-    for _, number in ipairs(missed) do
+gappy = gappy or next(missed) ~= nil
+redis.call('SET', PRODUCER, text(low) .. ' ' .. text(high) .. ' ' .. (gappy and '1' or '0'), 'PX', 86400000)
+if gappy then
+    for number in pairs(missed) do
         redis.call('ZADD', GAPS, number, number)
     end
-    for _, number in ipairs(filled) do
+    for number in pairs(filled) do
         redis.call('ZREM', GAPS, number)
     end
     redis.call('ZREMRANGEBYSCORE', GAPS, '-inf', '(' .. text(low))

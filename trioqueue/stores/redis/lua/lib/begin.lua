@@ -5,22 +5,29 @@ local epoch_floor -- read once a call, written after each claim
 -- Begins with x = {name, e, q, s} for an incarnation; `taken` are the fields of a hash that is not written yet.
 -- Answers what claim answers.
 local function begin(x, incarnation, have, fetch, now)
-    local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels')
+    local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
+        'proven')
     if h[1] ~= incarnation then
         return { 'NOT_YOURS' }
     end
-    local queued = redis.call('LLEN', x.q)
+    local queued, state = redis.call('LLEN', x.q), redis.call('GET', x.s)
     local crashes, due = tonumber(h[5] or 0), tonumber(h[7] or 0)
+    local proven = h[10]
     if h[6] and queued > 0 then
         crashes = crashes + 1
         redis.call('HSET', x.e, 'crashes', crashes)
         redis.call('HDEL', x.e, 'mark')
+        if h[6] == 'alone' then
+            proven = '1'
+            redis.call('HSET', x.e, 'proven', 1)
+        end
     end
     if due > now and due - now <= MAX_BACKOFF_US then
         redis.call('HSET', x.e, 'mode', 'parked')
         return { 'BACKOFF', due - now }
     end
-    if crashes > 0 and queued > 0 then
+    -- One death among others may be anybody's fault, and most are nobody's: after two the head is handed out alone.
+    if queued > 0 and (crashes > 1 or proven) then
         local suspect = redis.call('HGET', FLEET, 'suspect:' .. incarnation)
         if suspect and suspect ~= x.name then
             redis.call('HSET', x.e, 'mode', 'parked')
@@ -42,13 +49,13 @@ local function begin(x, incarnation, have, fetch, now)
     if h[7] then
         redis.call('HDEL', x.e, 'due')
     end
-    local version, state = '', redis.call('GET', x.s)
+    local version = ''
     if state then
         local space = string.find(state, ' ', 1, true)
         version = string.sub(state, 1, space - 1)
         state = version == have or string.sub(state, space + 1) -- true arrives as 1: not modified
     end
     local unknown = h[8] and now - tonumber(h[8]) or 0
-    return { 'CLAIMED', epoch, h[3] or '0', now, version, state, h[4] or '0', crashes, unknown,
+    return { 'CLAIMED', epoch, h[3] or '0', now, version, state, h[4] or '0', crashes, proven and 1 or 0, unknown,
         cancels(x.e, h[9]), batch(x.q, fetch) }
 end

@@ -1,7 +1,8 @@
 -- Shared beginning of every script: names for the keys that all of them declare first, and the small steps that
 -- more than three of them take.  It is put before a script's body when the scripts are loaded.
 --
--- KEYS[1] meta    hash   generation, quarantine_until, last_tick, epoch_floor, layout, counters
+-- KEYS[1] meta    hash   generation (run id of the server), generation_from (number of the first incarnation that joined
+--                        it), quarantine_until, last_tick, epoch_floor, layout, counters
 -- KEYS[2] pods    zset   incarnation -> time of its last renewal (us); 0: leaving
 -- KEYS[3] fleet   hash   types:, room:, silent_us:, suspect:<incarnation> -> what is known of it
 -- KEYS[4] owned   zset   entity -> number of the incarnation that owns it
@@ -50,4 +51,9 @@ local function refused(generation, incarnation)
         return 'UNREGISTERED'
     end
     return nil
+end
+
+-- Names the server that runs this; after a restart or failover it is another one.
+local function run_id()
+    return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 end

@@ -59,6 +59,13 @@ local function give(x, to, now)
     end
 end
 
+-- Has a new owner's heartbeats name x if commands of it are marked as cancelled.
+local function tell_marks(x, to)
+    if to and tonumber(redis.call('HGET', x.e, 'cancels') or 0) > 0 then
+        redis.call('ZADD', MARKED, number_of(to), x.name)
+    end
+end
+
 -- Takes x away from its owner: to another pod, to ready, or, with nothing queued, out of the store.
 local function let_go(x, owner, now)
     redis.call('ZADD', x.load, 'XX', 'INCR', -1, owner)
@@ -68,7 +75,9 @@ local function let_go(x, owner, now)
     if redis.call('LLEN', x.q) == 0 then
         redis.call('DEL', x.e)
     else
-        give(x, choose(x.load, nil, owner), now)
+        local to = choose(x.load, nil, owner)
+        give(x, to, now)
+        tell_marks(x, to)
     end
 end
 

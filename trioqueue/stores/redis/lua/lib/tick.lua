@@ -23,7 +23,3 @@ local function tick(now)
     redis.call('HSET', META, 'last_tick', text(now))
     return quarantine
 end
-
-local function run_id()
-    return string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-end

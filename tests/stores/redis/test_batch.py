@@ -1,0 +1,422 @@
+"""Requests of one moment share a call, and yet each is answered for itself."""
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from redis_servers import RedisServer, find_servers
+
+from trioqueue._errors import Closed, Incompatible, OutcomeUnknown, StoreFull, StoreUnavailable
+from trioqueue._names import Entity
+from trioqueue.messages.policy import Lease
+from trioqueue.stores.contract import (
+    Claimed,
+    ClaimWish,
+    Commit,
+    DeadLetter,
+    Group,
+    Member,
+    NotClaimed,
+    Outgoing,
+    Parked,
+    PodInfo,
+    Reply,
+    Silent,
+)
+from trioqueue.stores.redis.batch import MAX_COMMANDS, MAX_SECTIONS
+from trioqueue.stores.redis.store import RedisStore, open_redis_store
+
+A, B, C = (Entity("account", name) for name in "abc")
+INFO = PodInfo("test", frozenset({"account"}), 10_000, Lease(ttl=30, heartbeat=10, grace=15))
+
+
+def group(entity: Entity, *commands: bytes) -> Group:
+    return Group([Outgoing(entity, data) for data in commands])
+
+
+@pytest.fixture
+async def store(each_redis: RedisServer) -> AsyncIterator[RedisStore]:
+    async with open_redis_store(each_redis.url, prefix="batch", unanswered=5.0) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def member(store: RedisStore) -> Member:
+    return await store.join(INFO)
+
+
+@pytest.fixture
+def client(each_redis: RedisServer) -> Iterator[Any]:
+    with each_redis.client() as plain:
+        yield plain
+
+
+def written(store: RedisStore) -> int:
+    return store._transport.statistics().requests
+
+
+async def at_once(*requests: Callable[[], Awaitable[Any]]) -> list[Any]:
+    """Makes requests of one moment, in whatever order; gives their answers or errors, in the order given."""
+    answers: list[Any] = [None] * len(requests)
+
+    async def ask(number: int) -> None:
+        try:
+            answers[number] = await requests[number]()
+        except Exception as error:
+            answers[number] = error
+
+    async with trio.open_nursery() as nursery:
+        for number in range(len(requests)):
+            nursery.start_soon(ask, number)
+    return answers
+
+
+def queued(client: Any, store: RedisStore, entity: Entity) -> list[bytes]:
+    return [one.partition(b" ")[2] for one in client.lrange(store._keys.entity(entity)[1], 0, -1)]
+
+
+# -------------------------------------------------------------------------------- sharing
+async def test_requests_of_one_moment_share_a_call(store: RedisStore, member: Member) -> None:
+    entities = [Entity("account", str(n)) for n in range(50)]
+    before = written(store)
+    answers = await at_once(*(lambda e=e: store.send(group(e, b"1")) for e in entities))
+    assert answers == [False] * 50
+    assert written(store) == before + 1
+    claims = await at_once(*(lambda e=e: store.claim(member, e) for e in entities))
+    assert all(isinstance(claimed, Claimed) for claimed in claims)
+    assert written(store) == before + 2
+    commits = [Commit(e, c.epoch, 0, 1) for e, c in zip(entities, claims, strict=True)]
+    assert await at_once(*(lambda c=c: store.commit(member, c) for c in commits)) == [Parked()] * 50
+    assert written(store) == before + 3
+
+
+async def test_calls_are_bounded(store: RedisStore, member: Member) -> None:
+    before = written(store)
+    await at_once(*(lambda n=n: store.send(group(A, b"%d" % n)) for n in range(2 * MAX_SECTIONS + 1)))
+    assert written(store) == before + 3
+    before = written(store)
+    many = [b"x"] * (MAX_COMMANDS * 2 // 3)
+    await at_once(*(lambda: store.send(group(B, *many)) for _ in range(3)))
+    assert written(store) == before + 3, "a large group goes alone"
+
+
+async def test_the_order_of_one_moment_is_kept(store: RedisStore, member: Member, client: Any) -> None:
+    commands = [b"%d" % n for n in range(300)]
+    async with trio.open_nursery() as nursery:
+        for data in commands:
+            await _start(nursery, store, data)
+    assert queued(client, store, A) == commands
+
+
+async def _start(nursery: trio.Nursery, store: RedisStore, data: bytes) -> None:
+    asked = trio.Event()
+
+    async def send() -> None:
+        asked.set()
+        await store.send(group(A, data))
+
+    nursery.start_soon(send)
+    await asked.wait()
+
+
+async def test_wishes_share_a_call_too(store: RedisStore, member: Member) -> None:
+    told: dict[Entity, Any] = {}
+
+    def send(entity: Entity) -> Callable[[], Awaitable[bool]]:
+        return lambda: store.send(
+            group(entity, b"1"), member=member, wishes=[ClaimWish(entity, "", 5)], on_claim=told.__setitem__
+        )
+
+    before = written(store)
+    await at_once(send(A), lambda: store.send(group(B, b"1"), member=member), send(C))
+    assert written(store) == before + 1
+    assert {entity: type(answer) for entity, answer in told.items()} == {A: Claimed, C: Claimed}
+
+
+# -------------------------------------------------------------------------------- one bad among many
+async def test_a_bad_send_harms_no_other(store: RedisStore, member: Member, client: Any) -> None:
+    client.set(store._keys.entity(B)[1], "not ours")
+    answers = await at_once(
+        lambda: store.send(group(A, b"1")),
+        lambda: store.send(group(B, b"1")),
+        lambda: store.send(group(C, b"1")),
+    )
+    assert [type(answer) for answer in answers] == [bool, Incompatible, bool]
+    assert queued(client, store, A) == queued(client, store, C) == [b"1"]
+    client.delete(store._keys.entity(B)[1])
+    assert await store.send(group(B, b"2")) is False
+    assert queued(client, store, B) == [b"2"]
+
+
+@pytest.mark.parametrize("broken", ["s", "load", "ready", "e"])
+async def test_a_bad_key_of_any_kind_harms_no_other(
+    store: RedisStore, member: Member, client: Any, broken: str
+) -> None:
+    """It is found before the first write, so that no group of the call is taken by halves."""
+    bad = Entity("broken", "b")
+    bad_member = await store.join(PodInfo("test", frozenset({"broken"}), 10, INFO.lease))
+    load, ready = store._keys.placement("broken")
+    e, _, s = store._keys.entity(bad)
+    key = {"s": s, "load": load, "ready": ready, "e": e}[broken]
+    client.delete(key)
+    client.rpush(key, "not ours")
+    told: list[Any] = []
+    answers = await at_once(
+        lambda: store.send(
+            group(bad, b"1"),
+            member=bad_member,
+            wishes=[ClaimWish(bad, "", 1)],
+            on_claim=lambda _, answer: told.append(answer),
+        ),
+        lambda: store.send(Group([Outgoing(A, b"1"), Outgoing(C, b"1")]), member=bad_member),
+    )
+    assert isinstance(answers[0], Incompatible)
+    assert told == [NotClaimed()]
+    assert answers[1] is False
+    assert queued(client, store, A) == queued(client, store, C) == [b"1"]
+    assert queued(client, store, bad) == []
+
+
+async def test_a_bad_claim_harms_no_other(store: RedisStore, member: Member, client: Any) -> None:
+    for entity in (A, B, C):
+        await store.send(group(entity, b"1"))
+    client.rpush(store._keys.state(B), "not ours")
+    answers = await at_once(*(lambda e=e: store.claim(member, e) for e in (A, B, C)))
+    assert [type(answer) for answer in answers] == [Claimed, Incompatible, Claimed]
+    for entity, answer in zip((A, C), (answers[0], answers[2]), strict=True):
+        assert await store.commit(member, Commit(entity, answer.epoch, 0, 1)) == Parked()
+    assert client.hget(store._keys.entity(B)[0], "mode") == b"parked", "nothing was written for it"
+    client.delete(store._keys.state(B))
+    assert isinstance(await store.claim(member, B), Claimed)
+
+
+@pytest.mark.parametrize("broken", ["child", "dead"])
+async def test_a_bad_commit_harms_no_other(
+    store: RedisStore, member: Member, client: Any, broken: str
+) -> None:
+    """And nothing of it stands: it may be asked again and again without popping anything."""
+    key = store._keys.entity(C)[1] if broken == "child" else store._keys.dead("account")[0]
+    client.set(key, "not ours")
+    claims = {}
+    for entity in (A, B):
+        await store.send(group(entity, b"1", b"2"))
+        claims[entity] = await store.claim(member, entity)
+    bad = Commit(
+        A, claims[A].epoch, 0, 1, state=b"s", children=[Outgoing(C, b"1")], replies=[Reply("r", "", b"v", 9000)],
+        dead=[DeadLetter("d", b"r")],
+    )  # fmt: skip
+    good = Commit(B, claims[B].epoch, 0, 1, state=b"s", children=[Outgoing(A, b"3")])
+    for _ in range(2):
+        answers = await at_once(lambda: store.commit(member, bad), lambda: store.commit(member, good))
+        assert isinstance(answers[0], Incompatible)
+        assert not isinstance(answers[1], Exception)
+    assert queued(client, store, A) == [b"1", b"2", b"3"]
+    assert queued(client, store, B) == [b"2"]
+    assert await store.state(A) is None
+    assert await store.result("r") is None
+    client.delete(key)
+    await store.commit(member, bad)
+    assert queued(client, store, A) == [b"2", b"3"]
+    assert queued(client, store, C) == [b"1"]
+
+
+# -------------------------------------------------------------------------------- what a server may do
+async def test_a_server_that_forgot_its_scripts_is_told_again(
+    store: RedisStore, member: Member, client: Any
+) -> None:
+    client.script_flush()
+    assert await at_once(*(lambda n=n: store.send(group(A, b"%d" % n)) for n in range(3))) == [False] * 3
+    assert len(queued(client, store, A)) == 3
+    client.script_flush()
+    claimed = await store.claim(member, A)
+    assert isinstance(claimed, Claimed)
+    client.script_flush()
+    assert await store.commit(member, Commit(A, claimed.epoch, 0, 3)) == Parked()
+    client.script_flush()
+    assert await store.release(member, A, claimed.epoch, "idle") is True
+    client.script_flush()
+    await store.retire(member)
+
+
+@pytest.mark.parametrize("version", sorted(find_servers()))
+async def test_a_full_server_refuses_sends_and_still_drains(version: str) -> None:
+    with RedisServer(find_servers()[version]) as server, server.client() as client:
+        async with open_redis_store(server.url, prefix="full", unanswered=5.0) as store:
+            member = await store.join(INFO)
+            for entity in (A, B):
+                await store.send(group(entity, b"1", b"2"))
+            claimed = await store.claim(member, A)
+            assert isinstance(claimed, Claimed)
+            client.config_set("maxmemory", 1)
+            refused = group(A, b"3")
+            with pytest.raises(StoreFull):
+                await store.send(refused)
+            errors = await at_once(*(lambda n=n: store.send(group(C, b"%d" % n)) for n in range(3)))
+            assert [type(error) for error in errors] == [StoreFull] * 3
+            told: list[Any] = []
+            with pytest.raises(StoreFull):
+                await store.send(
+                    group(C, b"1"), member=member, wishes=[ClaimWish(C, "", 1)],
+                    on_claim=lambda _, answer: told.append(answer),
+                )  # fmt: skip
+            assert told == [NotClaimed()]
+            # Everything else goes on.
+            await store.commit(
+                member,
+                Commit(
+                    A, claimed.epoch, 0, 2, state=b"s", children=[Outgoing(C, b"child")],
+                    replies=[Reply("r", store.client, b"v", 9000)], dead=[DeadLetter("d", b"r")],
+                ),
+            )  # fmt: skip
+            assert await store.release(member, A, claimed.epoch, "idle") is True
+            assert await store.cancel(B, "id") is True
+            other = await store.join(INFO)
+            reported = trio.Event()
+            async with store.hold_lease(other, INFO.lease, lambda _: reported.set()):
+                with trio.fail_after(5):
+                    await reported.wait()
+            for entity, count in ((B, 2), (C, 1)):
+                claimed = await store.claim(member, entity)
+                assert isinstance(claimed, Claimed)
+                assert len(claimed.batch) == count
+                await store.commit(member, Commit(entity, claimed.epoch, 0, count - 1, retry_ms=0))
+                claimed = await store.claim(member, entity)
+                assert isinstance(claimed, Claimed)
+                assert await store.commit(member, Commit(entity, claimed.epoch, claimed.done, 1)) == Parked()
+            await store.retire(other)
+            for one in (other, member):
+                assert await store.reap(one, Silent(one.incarnation, ("account",)), gave_up=True) is True
+            client.config_set("maxmemory", 0)
+            assert await store.send(refused) is True, (
+                "its number is spent: an earlier copy can't be taken any more"
+            )
+            assert await store.send(group(A, b"4")) is False
+            assert queued(client, store, A) == [b"4"]
+
+
+# -------------------------------------------------------------------------------- while there is no server
+@pytest.fixture
+def mortal() -> Iterator[RedisServer]:
+    """A server that a test may stop, and that keeps its data."""
+    with RedisServer(appendonly=True) as server:
+        yield server
+
+
+async def test_nobody_waits_longer_than_unanswered(mortal: RedisServer) -> None:
+    async with open_redis_store(mortal.url, prefix="down", unanswered=0.2) as store:
+        member = await store.join(INFO)
+        mortal.kill()
+        with trio.fail_after(5):
+            answers = await at_once(
+                lambda: store.send(group(A, b"1")),
+                lambda: store.claim(member, A),
+                lambda: store.commit(member, Commit(A, 1, 0, 1)),
+                lambda: store.retire(member),
+                lambda: store.state(A),
+            )
+        assert {type(answer) for answer in answers} <= {StoreUnavailable, OutcomeUnknown}
+
+
+async def test_a_send_that_was_given_up_may_be_sent_again(mortal: RedisServer) -> None:
+    """It was taken or not: sending the same group again finds out, whatever was sent since."""
+    async with open_redis_store(mortal.url, prefix="down", unanswered=0.2) as store:
+        await store.send(group(A, b"1"))
+        lost = group(A, b"2")
+        mortal.pause()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_expect_unknown, store, lost)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            mortal.kill()
+        mortal.restart()
+        with trio.fail_after(10):
+            while True:
+                try:
+                    assert await store.send(group(A, b"3")) is False
+                    break
+                except StoreUnavailable:
+                    continue
+        assert await store.send(lost) is False, "it had not been taken"
+        assert await store.send(lost) is True
+        with mortal.client() as client:
+            assert queued(client, store, A) == [b"1", b"3", b"2"]
+
+
+async def _expect_unknown(store: RedisStore, lost: Group) -> None:
+    with pytest.raises(OutcomeUnknown):
+        await store.send(lost)
+
+
+async def test_requests_of_one_outage_are_answered_after_it(mortal: RedisServer) -> None:
+    async with open_redis_store(mortal.url, prefix="down", unanswered=10.0) as store:
+        mortal.kill()
+        answers: list[bool] = []
+
+        async def send(n: int) -> None:
+            answers.append(await store.send(group(A, b"%d" % n)))
+
+        async with trio.open_nursery() as nursery:
+            for n in range(10):
+                nursery.start_soon(send, n)
+            await trio.testing.wait_all_tasks_blocked(0.02)
+            mortal.restart()
+        assert answers == [False] * 10
+        with mortal.client() as client:
+            assert len(queued(client, store, A)) == 10
+
+
+async def test_a_closed_store_answers_at_once(mortal: RedisServer) -> None:
+    async with open_redis_store(mortal.url, prefix="down", unanswered=10.0) as store:
+        member = await store.join(INFO)
+    with trio.fail_after(1):
+        answers = await at_once(
+            lambda: store.send(group(A, b"1")),
+            lambda: store.claim(member, A),
+            lambda: store.commit(member, Commit(A, 1, 0, 1)),
+            lambda: store.state(A),
+        )
+    assert [type(answer) for answer in answers] == [Closed] * 4
+
+
+async def test_closing_ends_what_waits(mortal: RedisServer) -> None:
+    answers: list[Any] = []
+    async with trio.open_nursery() as nursery:
+
+        async def ask() -> None:
+            answers.extend(await at_once(lambda: store.send(group(A, b"1"))))
+
+        async with open_redis_store(mortal.url, prefix="down", unanswered=10.0) as store:
+            mortal.kill()
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked(0.02)
+    assert [type(answer) for answer in answers] == [Closed]
+
+
+def test_an_interrupt_before_the_answer_leaves_no_stray_wake_up(
+    clean_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between asking and waiting: the answer comes for a task that waits for something else by then."""
+
+    async def main() -> None:
+        async with open_redis_store(clean_redis.url, prefix="interrupted", unanswered=5.0) as store:
+            member = await store.join(INFO)
+            claim = store._batcher.claim
+
+            def claim_interrupted(section: Any) -> None:
+                claim(section)
+                signal.raise_signal(signal.SIGINT)
+
+            monkeypatch.setattr(store._batcher, "claim", claim_interrupted)
+            try:
+                await store.claim(member, A)
+                await trio.sleep(0.1)  # where it is raised at the latest
+            finally:
+                monkeypatch.undo()
+                with trio.CancelScope(shield=True):
+                    for _ in range(3):
+                        assert await store.state(A) is None
+
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(main)

@@ -1,0 +1,218 @@
+"""What the transport does when its connection breaks, falls silent, or leads to another server."""
+
+import time
+from typing import Any
+
+import pytest
+import redis
+import trio
+import trio.testing
+from redis_connections import cut, open_proxy, until
+from redis_servers import RedisServer
+
+from trioqueue._errors import AccessDenied, OutcomeUnknown, StoreUnavailable
+from trioqueue.stores.redis.address import parse_address
+from trioqueue.stores.redis.resp import pack
+from trioqueue.stores.redis.transport import ServerChanged, open_transport
+
+
+def opened(server: RedisServer | str, **options: Any) -> Any:
+    return open_transport(parse_address(server if isinstance(server, str) else server.url), **options)
+
+
+async def test_what_was_unanswered_is_sent_again_in_order_and_first(clean_redis: RedisServer) -> None:
+    async with opened(clean_redis, client_name="tests") as transport:
+        got: list[object] = []
+        clean_redis.pause()
+        for number in range(5):
+            transport.submit(pack(("ECHO", number)), got.append, server=transport.server_id)
+        await until(lambda: transport.statistics().in_flight == 5)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, cut, clean_redis)
+            await trio.testing.wait_all_tasks_blocked()
+            clean_redis.resume()
+        for number in range(5, 10):
+            transport.submit(pack(("ECHO", number)), got.append, server=transport.server_id)
+        await until(lambda: len(got) == 10)
+
+    assert got == [str(number).encode() for number in range(10)]
+
+
+@pytest.mark.parametrize("harm", [b"+OK\r\n", b"HTTP/1.1 400 Bad Request\r\n"])
+async def test_a_stream_in_doubt_is_left(clean_redis: RedisServer, harm: bytes) -> None:
+    async with open_proxy(clean_redis) as proxy, opened(proxy.url) as transport:
+        assert await transport.call("ECHO", "before") == b"before"
+        await proxy.inject(harm)
+        await until(lambda: transport.statistics().reconnects == 1)
+
+        assert await transport.call("ECHO", "after", server=transport.server_id) == b"after"
+        assert proxy.connections == 2
+
+
+async def test_requests_for_any_server_go_to_the_new_one_and_no_others() -> None:
+    with RedisServer() as server:
+        async with opened(server) as transport:
+            old, got = transport.server_id, list[object]()
+            server.pause()
+            for number in range(6):
+                tied = old if number % 2 else None
+                transport.submit(pack(("SETNX", f"key{number}", number)), got.append, server=tied)
+            await until(lambda: transport.statistics().in_flight == 6)
+            server.kill()
+            await until(lambda: not transport.statistics().connected)
+            transport.submit(pack(("SETNX", "key6", 6)), got.append)
+            transport.submit(pack(("SETNX", "key7", 7)), got.append, server=old)
+            server.restart()
+            await until(lambda: len(got) == 8)
+
+            assert transport.server_id != old
+            assert [reply for reply in got if not isinstance(reply, ServerChanged)] == [1, 1, 1, 1]
+
+            # Prepared before the change, and submitted after it.
+            with pytest.raises(ServerChanged):
+                await transport.call("SET", "key8", 8, server=old)
+            assert await transport.call("SET", "key9", 9, server=transport.server_id) == b"OK"
+
+        with server.client() as client:
+            assert sorted(client.keys()) == [b"key0", b"key2", b"key4", b"key6", b"key9"]
+
+
+async def test_a_silent_server_is_left_and_found_again(clean_redis: RedisServer) -> None:
+    async with opened(clean_redis, reply_timeout=0.1) as transport:
+        clean_redis.pause()
+        try:
+            got: list[object] = []
+            transport.submit(pack(("ECHO", "patience")), got.append)
+            await until(lambda: not transport.statistics().connected)
+            assert "no answer for 0.1 s" in repr(transport)
+        finally:
+            clean_redis.resume()
+        await until(lambda: got)
+        assert got == [b"patience"]
+
+
+async def test_a_link_that_only_swallows_is_left(clean_redis: RedisServer) -> None:
+    async with open_proxy(clean_redis) as proxy, opened(proxy.url, reply_timeout=0.1) as transport:
+        proxy.mute = True
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(transport.call, "ECHO", "patience")
+            await until(lambda: proxy.connections == 2)
+            proxy.mute = False
+        assert await transport.call("PING") == b"PONG"
+
+
+async def test_silence_is_no_doubt_when_nothing_was_asked(clean_redis: RedisServer) -> None:
+    async with opened(clean_redis, reply_timeout=0.05) as transport:
+        await transport.call("PING")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 0.2)  # several times the timeout: the subject of this test
+        assert transport.statistics().reconnects == 0
+        assert await transport.call("PING") == b"PONG"
+
+
+async def test_a_slow_server_that_goes_on_answering_is_not_left(clean_redis: RedisServer) -> None:
+    # Long, so that Redis reads and answers one at a time.
+    slow = pack(("EVAL", "for i = 1, 2000000 do end return 1", 0, "x" * 50_000))
+    async with opened(clean_redis) as transport:
+        begun = time.monotonic()
+        await transport.call("EVAL", "for i = 1, 2000000 do end return 1", 0, "x" * 50_000)
+        one = time.monotonic() - begun
+
+    async with opened(clean_redis, reply_timeout=8 * one) as transport:
+        got: list[object] = []
+        begun = time.monotonic()
+        for _ in range(30):
+            transport.submit(slow, got.append)
+        await until(lambda: len(got) == 30)
+
+        assert time.monotonic() - begun > 10 * one
+        assert transport.statistics().reconnects == 0
+
+
+async def test_a_reply_that_came_while_this_process_stood_still_is_taken(clean_redis: RedisServer) -> None:
+    async with opened(clean_redis, reply_timeout=0.1) as transport:
+        got: list[object] = []
+        clean_redis.pause()
+        transport.submit(pack(("ECHO", "in time")), got.append)
+        await until(lambda: transport.statistics().in_flight == 1)
+        clean_redis.resume()
+        time.sleep(0.3)  # noqa: ASYNC251  the loop stands still, as in a process that was frozen
+        await until(lambda: got)
+        assert got == [b"in time"]
+        assert transport.statistics().reconnects == 0
+
+
+async def test_without_a_link_requests_are_given_up_at_last() -> None:
+    with RedisServer() as server:
+        async with opened(server, unanswered=0.2) as transport:
+            got: list[object] = []
+            server.pause()
+            transport.submit(pack(("ECHO", "written")), got.append)
+            await until(lambda: transport.statistics().in_flight == 1)
+            server.kill()
+            await until(lambda: not transport.statistics().connected)
+            transport.submit(pack(("ECHO", "queued")), got.append)
+            await until(lambda: len(got) == 2)
+
+            written, queued = got
+            assert isinstance(written, OutcomeUnknown)
+            assert isinstance(queued, StoreUnavailable)
+            assert "nothing was sent" in str(queued)
+            assert isinstance(queued.__cause__, StoreUnavailable)
+            assert "Connection refused" in str(queued.__cause__)
+
+            server.restart()
+            await until(lambda: transport.statistics().connected)
+            assert await transport.call("PING") == b"PONG"
+
+
+async def test_a_changed_password_is_the_cause_and_may_be_changed_back() -> None:
+    with RedisServer(requirepass="secret") as server:
+        async with opened(server, unanswered=0.2, client_name="tests") as transport:
+            with server.client() as client:
+                client.config_set("requirepass", "other")
+                client.client_kill_filter(_type="normal")
+                await until(lambda: not transport.statistics().connected)
+
+                with pytest.raises(StoreUnavailable) as caught:
+                    await transport.call("PING")
+                assert isinstance(caught.value.__cause__, AccessDenied)
+
+            with redis.Redis(port=server.port, password="other") as client:
+                client.config_set("requirepass", "secret")
+            await until(lambda: transport.statistics().connected)
+            assert await transport.call("PING") == b"PONG"
+
+
+async def test_what_a_hook_holds_back_is_given_up_like_the_rest() -> None:
+    with RedisServer() as server:
+        async with opened(server, unanswered=0.2) as transport:
+            got: list[object] = []
+            held: list[bytes] = []
+
+            def flush() -> None:
+                while held:
+                    transport.submit(held.pop(0), got.append)
+
+            transport.before_write(flush)
+            await trio.testing.wait_all_tasks_blocked()
+            held.append(pack(("PING",)))
+            server.kill()
+            await until(lambda: len(got) == 1)
+            held.append(pack(("PING",)))
+            transport.poke()
+            await until(lambda: len(got) == 2)
+
+    assert [type(reply) for reply in got] == [StoreUnavailable, StoreUnavailable]
+
+
+async def test_a_link_that_breaks_at_each_use_is_not_used_without_end(clean_redis: RedisServer) -> None:
+    async with open_proxy(clean_redis) as proxy, opened(proxy.url, unanswered=1.0) as transport:
+        proxy.fuse = b"poison"
+        with pytest.raises(OutcomeUnknown):
+            await transport.call("ECHO", "poison")
+
+        # Each attempt waits twice as long as the one before; without that there would be hundreds.
+        assert 2 <= proxy.connections <= 12
+        assert await transport.call("ECHO", "food") == b"food"
