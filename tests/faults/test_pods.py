@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import trio
 from faults.fleet_processes import PodProcess, pods, until
-from redis_servers import RedisServer
 from faults.shelf_pod import LEASE, Shelf, Take
+from redis_servers import RedisServer
 
 from trioqueue import open_atomic_queues
 from trioqueue._names import Entity

@@ -222,7 +222,7 @@ def _declare(
         )
     refused = tuple(rejects)
     for rejection in refused:
-        if not (isinstance(rejection, type) and issubclass(rejection, Rejection)):  # pyright: ignore[reportUnnecessaryIsInstance]
+        if not (isinstance(rejection, type) and issubclass(rejection, Rejection)):  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance]
             raise BadDeclaration(f"{cls.__qualname__} rejects {rejection!r}: list classes over Rejection.")
     frozen = _frozen(cls)
     refuse_mutable_defaults(frozen)

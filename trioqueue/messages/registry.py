@@ -360,6 +360,6 @@ def _add_state(states: dict[str, type[Any]], entity: str, wanted: type[Any], pla
 def _version_of(cls: type[Any]) -> int:
     if is_state(cls):
         return state_info_of(cls).version
-    if isinstance(cls, type) and issubclass(cls, Command):  # pyright: ignore[reportUnnecessaryIsInstance]
+    if isinstance(cls, type) and issubclass(cls, Command):  # type: ignore[redundant-expr]  # pyright: ignore[reportUnnecessaryIsInstance]
         return info_of(cast("Any", cls)).version
     raise BadDeclaration(f"{cls!r} has no versions: upcasts are for classes with @command, @query or @state.")

@@ -6,7 +6,7 @@ go on until it has cleaned up: a connection must still be there when a pod hands
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import trio
 
@@ -43,8 +43,11 @@ class ServiceNursery:
 
 def only_leaf(error: BaseException) -> BaseException:
     """Unwraps groups that hold one exception only."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        if len(group.exceptions) != 1:
+            return group
+        error = group.exceptions[0]
     return error
 
 
@@ -70,7 +73,8 @@ async def open_service_nursery() -> AsyncGenerator[ServiceNursery, None]:
         if isinstance(body_error, trio.Cancelled):
             body_error = None
         elif isinstance(body_error, BaseExceptionGroup):
-            _, body_error = body_error.split(trio.Cancelled)
+            of_body = cast("BaseExceptionGroup[BaseException]", body_error)
+            _, body_error = of_body.split(trio.Cancelled)
         if body_error is None:
             raise only_leaf(group) from None
         raise BaseExceptionGroup(group.message, [body_error, *group.exceptions]) from None

@@ -212,9 +212,11 @@ async def test_a_message_that_comes_before_the_greeting_has_ended_is_taken() -> 
     subscribed = b">3\r\n+subscribe\r\n+a\r\n:1\r\n"
     message = b">3\r\n+message\r\n+a\r\n+early\r\n"
     pushed: list[bytes] = []
-    async with scripted(HELLO + GOOD_INFO + subscribed + message + b"+PONG\r\n" + message) as url:
-        async with opened(url, channels=["a"], on_push=lambda _, payload: pushed.append(payload)):
-            await until(lambda: len(pushed) == 2)
+    async with (
+        scripted(HELLO + GOOD_INFO + subscribed + message + b"+PONG\r\n" + message) as url,
+        opened(url, channels=["a"], on_push=lambda _, payload: pushed.append(payload)),
+    ):
+        await until(lambda: len(pushed) == 2)
     assert pushed == [b"early", b"early"]
 
 

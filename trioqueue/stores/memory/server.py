@@ -78,7 +78,7 @@ class Mailbox:
     owner: str | None = None
     epoch: int = 0
     done: int = 0
-    queue: deque[Queued] = attrs.Factory(deque)
+    queue: deque[Queued] = attrs.Factory(deque[Queued])
     attempts: int = 0
     crashes: int = 0  # pods that died while this was active
     proven: bool = False  # of these, one had nothing else in hand
@@ -87,9 +87,8 @@ class Mailbox:
     )
     due_us: int | None = None
     unknown_since_us: int | None = None
-    cancels: dict[str, int] = attrs.Factory(
-        dict
-    )  # command id -> when; cleared with the last command at the latest
+    # Command id -> when; cleared with the last command at the latest.
+    cancels: dict[str, int] = attrs.Factory(dict[str, int])
 
     def is_suspect(self) -> bool:
         """Says whether the head is handed out alone.
@@ -114,8 +113,8 @@ class Pod:
     room: int
     leaving: bool = False
     suspect: Entity | None = None
-    owns: set[Entity] = attrs.Factory(set)  # exactly the mailboxes whose owner is this incarnation
-    loads: Counter[str] = attrs.Factory(Counter)  # of these, how many of each type
+    owns: set[Entity] = attrs.Factory(set[Entity])  # exactly the mailboxes whose owner is this incarnation
+    loads: Counter[str] = attrs.Factory(Counter[str])  # of these, how many of each type
 
 
 @attrs.define(eq=False)
@@ -124,7 +123,7 @@ class Producer:
 
     low: int = 1
     high: int = 0
-    gaps: set[int] = attrs.Factory(set)
+    gaps: set[int] = attrs.Factory(set[int])
 
 
 class MemoryServer:

@@ -7,7 +7,7 @@ harms nobody else, and only then is the error its own.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import attrs
 import hiredis
@@ -186,8 +186,9 @@ class Batcher:
                 self._send_failed(sections, packed, answer, deliver)
                 return
             assert isinstance(answer, list)
-            claims = dict(zip(in_order, map(send_claim_answer, answer[len(sections) :]), strict=True))
-            for section, word in zip(sections, answer, strict=False):
+            words = cast("list[object]", answer)
+            claims = dict(zip(in_order, map(send_claim_answer, words[len(sections) :]), strict=True))
+            for section, word in zip(sections, words, strict=False):
                 self.settle(section.group)
                 section.claims(claims[wish.entity] for wish in section.wishes)
                 section.answer(word == b"DUPLICATE")
@@ -312,7 +313,8 @@ class Batcher:
                     return
                 answer = user_error(answer, self._address)
             if isinstance(answer, list):
-                for section, one in zip(sections, answer, strict=True):
+                answers = cast("list[object]", answer)
+                for section, one in zip(sections, answers, strict=True):
                     section.answer(one)
             else:  # one word, or one error, for all
                 assert isinstance(answer, Exception) or answer in LOST or answer == b"WAIT", answer
@@ -333,8 +335,7 @@ class Batcher:
         common = self._keys.common
         count = len(common) + len(keys)
         call = ("EVALSHA", what.sha, count, *common, *keys, self._keys.channel, *arguments)
-        packed: bytes = hiredis.pack_command(call)  # type: ignore[arg-type]
-        return packed
+        return bytes(hiredis.pack_command(call))  # type: ignore[arg-type]
 
     def _loaded_again(
         self, what: Script, packed: bytes, error: Exception, deliver: Answer, server: str | None

@@ -186,18 +186,18 @@ def _identity(address: Address, info: object) -> tuple[str, tuple[int, int, int]
 
 
 def _refusal(address: Address, step: str, error: redis.exceptions.RedisError) -> TrioqueueError:
-    said, code = str(error), error.status_code
-    if code == "LOADING":
+    said = str(error)
+    if isinstance(error, redis.exceptions.BusyLoadingError):
         return StillLoading(str(address), "it is still loading its data, wait until that is done")
-    if code == "NOAUTH":
-        return AccessDenied(
-            f"{address} wants a password, so put one into the URL, as in redis://user:password@host"
-        )
-    if code == "NOPERM":
+    if isinstance(error, redis.exceptions.NoPermissionError):
         return AccessDenied(
             f"{address} does not let this user call {step} ({said}), so grant it with ACL SETUSER"
         )
     if isinstance(error, redis.exceptions.AuthenticationError):
+        if address.username is None and address.password is None:
+            return AccessDenied(
+                f"{address} wants a password, so put one into the URL, as in redis://user:password@host"
+            )
         return AccessDenied(
             f"{address} knows no such user and password, so correct them in the URL or its ACL"
         )

@@ -1,7 +1,7 @@
 """What is checked of a server before anything is written: that it is fit to keep what is promised."""
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 import redis.exceptions
 
@@ -57,5 +57,6 @@ async def _setting(transport: Transport, name: str) -> str | None:
         answer: Any = await transport.call("CONFIG", "GET", name)
     except redis.exceptions.RedisError:
         return None
-    value = answer.get(name.encode()) if isinstance(answer, dict) else None
+    settings = cast("dict[bytes, bytes | None]", answer) if isinstance(answer, dict) else {}
+    value = settings.get(name.encode())
     return value.decode() if value is not None else None

@@ -76,7 +76,7 @@ class ThreadLease:
         self._token = trio.lowlevel.current_trio_token()
         self._loop_thread = threading.get_ident()
         self._ended = threading.Event()
-        self._page = 0
+        self._page: int = 0
         # Written by the thread only (once before it starts): until when handlers may run, by `now()`.
         self._trusted_until = trusted_until(joined_at, lease.ttl, lease.margin)
         # Written by the loop only: when it was last seen alive, by `now()`.
@@ -156,7 +156,7 @@ class ThreadLease:
         self._warned_at = stalled
         frame = _current_frames().get(self._loop_thread)
         where = "".join(traceback.format_stack(frame, limit=-1) if frame else ["unknown\n"]).strip()
-        stack = traceback.extract_stack(frame) if frame else []
+        stack: list[traceback.FrameSummary] = traceback.extract_stack(frame) if frame else []
         inner = stack[-1] if stack else None
         logger.warning(
             "a handler blocks the event loop since %.1f s, no other entity of this pod moves: %s",

@@ -27,7 +27,7 @@ def open_parser() -> hiredis.Reader:
 
 
 def translated(text: str) -> Exception:
-    """Turns a server's error into redis-py's exception; `status_code` is its first word, if redis-py knows it."""
+    """Turns a server's error into redis-py's exception."""
     try:
         return _parse_error(text)
     except (ValueError, IndexError):  # a MOVED without an address, say

@@ -43,7 +43,7 @@ class Script:
 @cache
 def script(name: str) -> Script:
     """Reads one script, with the files it includes in front of it."""
-    folder = files(__package__) / "lua"
+    folder = files("trioqueue.stores.redis") / "lua"
     body = (folder / f"{name}.lua").read_text("utf-8")
     includes = _INCLUDE.search(body)
     parts = (
