@@ -84,7 +84,9 @@ async def measure(server: RedisServer, rounds: int) -> dict[str, list[float]]:
             note("wide / B16", rate / b16)
             note("Redis us a command, wide", cpu)
             note("KiB an awake entity", (_resident() - memory) / 10_000 / 1024)
-            rate, cpu = await cpu_of(lambda turn=turn: workloads.stocked(queues, entities=2000, name=f"s{turn}"), 2000)
+            rate, cpu = await cpu_of(
+                lambda turn=turn: workloads.stocked(queues, entities=2000, name=f"s{turn}"), 2000
+            )
             note("Redis us a command, cold with state", cpu)
         async with open_atomic_queues(server.url, registry=registry, entities=POLICIES) as queues:
             warm = await workloads.warm_calls(queues)

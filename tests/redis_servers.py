@@ -236,7 +236,7 @@ class RedisServer:
         log = self.data / "redis.log"
         log.write_bytes(b"")
         (self.data / "redis.conf").write_text("".join(f"{line}\n" for line in self._config()))
-        # A session of its own, so that Ctrl-C reaches the tests and not the server.
+        # Apart from our terminal, so that Ctrl-C reaches the tests and not the server.
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [self.binary, "redis.conf"],

@@ -90,4 +90,4 @@ __all__ = [
 for _name in __all__:
     # Users see the public names only: in tracebacks, reprs and the docs.
     globals()[_name].__module__ = __name__
-del _name
+del _name  # pyright: ignore[reportPossiblyUnboundVariable]

@@ -5,7 +5,7 @@ waits: the same facts always give the same verdict.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import attrs
 
@@ -81,8 +81,11 @@ Verdict = Done | Rejected | TryAgain | GiveUp | Drop
 
 def single_leaf(error: BaseException) -> BaseException:
     """Unwraps groups that hold one error only, so that a nursery in a handler doesn't hide it."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        if len(group.exceptions) != 1:
+            return group
+        error = group.exceptions[0]
     return error
 
 

@@ -66,15 +66,16 @@ class Context:
     fence: int
     sent_at: float
     headers: Mapping[str, str]
-    _deadline: float
-    _nursery: trio.Nursery
-    _sender: Sender
-    _task: trio.lowlevel.Task
-    _slot: "TurnSlot"
-    _waiting: tuple[str, ...]  # entities whose handlers wait for this one, first caller first
-    _child_id: str
+    _deadline: float = attrs.field(alias="deadline")
+    _nursery: trio.Nursery = attrs.field(alias="nursery")
+    _sender: Sender = attrs.field(alias="sender")
+    _task: trio.lowlevel.Task = attrs.field(alias="task")
+    _slot: "TurnSlot" = attrs.field(alias="slot")
+    # Entities whose handlers wait for this one, first caller first.
+    _waiting: tuple[str, ...] = attrs.field(alias="waiting")
+    _child_id: str = attrs.field(alias="child_id")
     # What goes out with the commit, in this order; None once the turn is over.
-    _children: list[Outgoing] | None = attrs.field(factory=list)
+    _children: list[Outgoing] | None = attrs.field(factory=list[Outgoing])
 
     def __repr__(self) -> str:
         return f"<Context {self.entity}/{self.entity_id} {self.command_id} attempt {self.attempt}>"
@@ -151,13 +152,13 @@ def turn_of_this_task() -> Context | None:
     context = current_turn.get()
     if context is None or context._children is None:
         return None
-    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-    while task is not None and task is not context._task:
+    task = trio.lowlevel.current_task()
+    while task is not context._task:
         parent = task.parent_nursery
         if parent is None or parent is context._nursery:
             return None
         task = parent.parent_task
-    return context if task is not None else None
+    return context
 
 
 class Slots:

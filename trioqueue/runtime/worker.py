@@ -9,7 +9,7 @@ import logging
 import math
 from collections import deque
 from random import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import trio
 
@@ -190,11 +190,12 @@ class Worker:
             cancelled, errors = group.split(trio.Cancelled)
             if cancelled is None or not isinstance(errors, ExceptionGroup):
                 raise
-            if _lease_lost(errors) is None:
+            raised = cast("ExceptionGroup[Exception]", errors)
+            if _lease_lost(raised) is None:
                 logger.error(  # noqa: TRY400 - what is logged is a part of it
                     "%s raised an error while it was cancelled",
                     self.entity,
-                    exc_info=errors,
+                    exc_info=raised,
                     extra={"event": "cleanup_failed", "entity": str(self.entity)},
                 )
             raise cancelled from None
@@ -292,7 +293,7 @@ class Worker:
                         why = await self._work(inner, provided)
                         inner.cancel_scope.cancel()
                 nursery.cancel_scope.cancel()
-            if why is None:
+            if why is None:  # pyright: ignore[reportUnnecessaryComparison]
                 raise RuntimeError("the activation swallowed the error that ended it")
         except Exception as error:
             if lost := _lease_lost(error):
@@ -387,5 +388,6 @@ def _lease_lost(error: Exception) -> LeaseLost | None:
     if isinstance(error, LeaseLost):
         return error
     if isinstance(error, ExceptionGroup):
-        return next(filter(None, map(_lease_lost, error.exceptions)), None)
+        group = cast("ExceptionGroup[Exception]", error)
+        return next(filter(None, map(_lease_lost, group.exceptions)), None)
     return None

@@ -10,6 +10,8 @@ from typing import Any, cast
 
 import trio
 
+from trioqueue.protocol.turn import single_leaf
+
 
 class ServiceNursery:
     """Runs tasks that are cancelled only when the body has ended."""
@@ -41,16 +43,6 @@ class ServiceNursery:
             scope.cancel()
 
 
-def only_leaf(error: BaseException) -> BaseException:
-    """Unwraps groups that hold one exception only."""
-    while isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        if len(group.exceptions) != 1:
-            return group
-        error = group.exceptions[0]
-    return error
-
-
 @asynccontextmanager
 async def open_service_nursery() -> AsyncGenerator[ServiceNursery, None]:
     """Opens a nursery for services.
@@ -76,7 +68,8 @@ async def open_service_nursery() -> AsyncGenerator[ServiceNursery, None]:
             of_body = cast("BaseExceptionGroup[BaseException]", body_error)
             _, body_error = of_body.split(trio.Cancelled)
         if body_error is None:
-            raise only_leaf(group) from None
+            leaf = single_leaf(group)
+            raise leaf from leaf.__cause__
         raise BaseExceptionGroup(group.message, [body_error, *group.exceptions]) from None
     if body_error is not None:
         raise body_error

@@ -17,6 +17,8 @@ class Keys:
         self.owned, self.wake, self.marked = f"{tag}owned", f"{tag}wake", f"{tag}marked"
         self.common = (self.meta, self.pods, self.fleet, self.owned, self.wake, self.marked)
         self.channel = f"{tag}to:"
+        self.pattern = f"{{{prefix}:*"
+        """Matches all keys and channels of the prefix, and nothing else, in the rules of an ACL."""
 
     def entity(self, entity: Entity) -> tuple[str, str, str]:
         """Names an entity's hash, its mailbox and its state."""
@@ -42,3 +44,9 @@ class Keys:
     def sequences(self, producer: str) -> tuple[str, str]:
         """Names what is known of a sender's sequence numbers, and the gaps between them."""
         return f"{self.tag}producer:{producer}", f"{self.tag}gaps:{producer}"
+
+    def one_of_each(self) -> tuple[str, ...]:
+        """Names a key to try things on, and one of each kind that `common` does not name, of nobody's."""
+        nobody = Entity("nobody", "nobody")
+        kinds = (*self.entity(nobody), *self.placement(nobody.type), *self.dead(nobody.type))
+        return (f"{self.tag}probe", *kinds, self.result(nobody.id), *self.sequences(nobody.id))

@@ -5,9 +5,10 @@ from typing import Any, cast
 
 import redis.exceptions
 
-from trioqueue._errors import Incompatible
+from trioqueue._errors import AccessDenied, Incompatible
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.replies import user_error
+from trioqueue.stores.redis.scripts import script
 from trioqueue.stores.redis.transport import Transport
 
 logger = logging.getLogger("trioqueue.store")
@@ -23,9 +24,10 @@ DECLINE_US = 1_000_000
 
 
 async def check_server(transport: Transport, keys: Keys, address: str, *, allow_eviction: bool) -> None:
-    """Refuses a server that would lose accepted commands, and a prefix that is laid out otherwise.
+    """Refuses a server that would lose accepted commands, too few rights, and a prefix that is laid out otherwise.
 
     Raises:
+        AccessDenied: the user lacks a right; it is named.
         Incompatible: eviction, layout or partition count; one sentence with the remedy.
     """
     policy = await _setting(transport, "maxmemory-policy")
@@ -39,6 +41,7 @@ async def check_server(transport: Transport, keys: Keys, address: str, *, allow_
             "this Redis keeps nothing on disk: accepted commands are lost when its process ends",
             extra={"event": "not_durable"},
         )
+    await check_rights(transport, keys, address)
     try:
         stored: Any = await transport.call("HMGET", keys.meta, "layout", "partitions")
     except redis.exceptions.RedisError as error:
@@ -49,6 +52,33 @@ async def check_server(transport: Transport, keys: Keys, address: str, *, allow_
                 f"its keys under this prefix have {what} {int(found)}, this trioqueue writes {ours}, "
                 "use another prefix or the version that wrote them"
             )
+
+
+async def check_rights(transport: Transport, keys: Keys, address: str) -> None:
+    """Refuses a user who may not run all scripts on all keys, since a script that is stopped half-way undoes nothing.
+
+    Raises:
+        AccessDenied: naming what to grant, as ACL SETUSER takes it.
+    """
+    rights = script("rights")
+    named = [*keys.common, *keys.one_of_each()]
+    # The heartbeat's thread uses EVAL, all else EVALSHA.
+    for command, what in (("EVAL", rights.source), ("EVALSHA", rights.sha)):
+        try:
+            answer: Any = await transport.call(command, what, len(named), *named, keys.channel)
+        except redis.exceptions.NoPermissionError as error:
+            denied = f"~{keys.pattern}" if "key" in str(error) else f"+{command.lower()}"
+            raise AccessDenied(_lacking([denied])) from None
+        except redis.exceptions.RedisError as error:
+            raise user_error(error, address) from None
+        if answer:
+            names = [name.decode() for name in answer]
+            channels = [f"&{keys.pattern}"] if "publish" in names else []
+            raise AccessDenied(_lacking([*(f"+{name}" for name in names), *channels]))
+
+
+def _lacking(rights: list[str]) -> str:
+    return f"this user lacks {' '.join(rights)}, so add that with ACL SETUSER"
 
 
 async def _setting(transport: Transport, name: str) -> str | None:

@@ -10,6 +10,7 @@ import attrs
 import hiredis
 
 NAMES: Final = (
+    "rights",
     "send",
     "void",
     "claim",

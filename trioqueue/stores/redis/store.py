@@ -266,8 +266,8 @@ class RedisStore:
                     ticket = counter
                 case [word, stored]:
                     raise Incompatible(_misfit(word.decode(), stored.decode(), info))
-                case _:  # the script answers nothing else
-                    pass
+                case _:
+                    raise AssertionError(answer)
 
     async def cancel(self, entity: Entity, command_id: str) -> bool:
         keys = [*self._keys.entity(entity)[:2], self._keys.result(command_id)]

@@ -61,7 +61,7 @@ async def check_claim_of_an_entity_without_work_finds_it_empty(harness: StoreHar
 async def check_epochs_rise_whatever_happens(harness: StoreHarness) -> None:
     """Over idle times, other owners, and a clock that is set back."""
     async with open_pod(harness) as pod, open_pod(harness) as other:
-        epochs = []
+        epochs: list[int] = []
         for step in (0.0, 5.0, -3600.0, 0.0):
             await harness.advance(step)
             await pod.store.send(group(A, b"1"), member=pod.member)

@@ -251,10 +251,11 @@ async def check_nobody_is_reaped_for_the_stores_own_standstill(harness: StoreHar
 async def check_slow_heartbeats_still_reap(harness: StoreHarness) -> None:
     """Each beat comes after what counts as a standstill: shifting by the whole of it would reap nobody, ever."""
     async with open_pod(harness) as pod, open_pod(harness) as dead:
+        found: tuple[Silent, ...] = ()
         for _ in range(10):
             await harness.advance(2.1 * LEASE.heartbeat)
-            report = await pod.found()
-        assert [silent.incarnation for silent in report.silent] == [dead.name]
+            found = (await pod.found()).silent
+        assert [silent.incarnation for silent in found] == [dead.name]
 
 
 async def check_joining_after_a_standstill_reaps_nobody(harness: StoreHarness) -> None:

@@ -1,0 +1,98 @@
+"""What is checked, and how: `nox` runs what CI runs, `nox -l` lists all sessions.
+
+Every session takes the interpreter that runs nox; `nox -s tests --force-python 3.13` takes another one.
+"""
+
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.10.9"
+# The quick ones first, and the tests last, so that the log ends with their summary.
+nox.options.sessions = ["lint", "typing", "trio_typing", "docs", "redis_versions", "faults", "tests"]
+nox.options.reuse_existing_virtualenvs = True
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+
+# Folders of tests that have a session of their own: nothing runs twice.
+STORE_TESTS = "tests/stores"
+FAULT_TESTS = "tests/faults"
+TYPE_TESTS = "tests/typing"
+
+
+def group(name: str) -> list[str]:
+    """Lists the requirements of a dependency group; older pips do not know groups."""
+    return list(nox.project.dependency_groups(PROJECT, name))
+
+
+def pytest(session: nox.Session, *args: str) -> None:
+    """Installs the package as users do, and runs tests against that."""
+    session.install("-q", ".[cli]", *group("tests"))
+    session.run("pytest", *args, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Checks style, the imports between floors, and the changelog fragments."""
+    session.install("-q", *group("lint"))
+    session.run("ruff", "check", *session.posargs)
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports", "--no-logo")
+    session.run("towncrier", "build", "--draft", "--version", "next", silent=True)
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Checks our types with two checkers, and what they say of users' programs."""
+    session.install("-q", ".[cli]", *group("typing"))
+    session.run("mypy")
+    session.run("pyright")
+    session.run("pytest", TYPE_TESTS, *session.posargs)
+
+
+@nox.session
+def trio_typing(session: nox.Session) -> None:
+    """Checks a user's program under trio-typing, which needs an old mypy and spoils the types of newer ones."""
+    session.install("-q", ".[cli]", *group("trio-typing"))
+    # From its folder, so that mypy finds the installed package, as for a user, and not our sources.
+    with session.chdir(Path("tests", "typing_trio_typing")):
+        session.run("mypy", "--config-file=mypy.ini", "--no-incremental", "program.py")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Builds the documentation; a warning or a dead reference fails."""
+    session.install("-q", ".[cli]", *group("docs"))
+    built = Path("docs", "_build")
+    shutil.rmtree(built, ignore_errors=True)
+    session.run(
+        "sphinx-build", "-q", "-n", "-W", "--keep-going", "docs", str(built / "html"), *session.posargs
+    )
+    session.log("open %s", built / "html" / "index.html")
+
+
+@nox.session
+def redis_versions(session: nox.Session) -> None:
+    """Runs the store's contract and its tests on every version of Redis that is found."""
+    pytest(session, STORE_TESTS)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Kills, freezes and cuts off real processes, and counts what is left."""
+    pytest(session, FAULT_TESTS)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Runs all tests that have no session of their own."""
+    elsewhere = [f"--ignore={folder}" for folder in (STORE_TESTS, FAULT_TESTS, TYPE_TESTS)]
+    pytest(session, *([] if session.posargs else elsewhere))
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """Measures speed against a floor that is measured in the same run."""
+    session.install("-q", ".[cli]", *group("bench"))
+    session.run("python", "-m", "benchmarks", *session.posargs)

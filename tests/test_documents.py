@@ -1,0 +1,189 @@
+"""Every code block of the README and the documentation runs, page by page, as a reader would run it.
+
+The blocks of a page run in order, in a folder of the page's own:
+
+* `python`: in one namespace for the page, in one process;
+* any block whose first line is a comment with a file's name, as `# bank.py`: written to that file, or added to it if
+  an earlier block of the page made it;
+* `sh`: in a shell, except for blocks that install something;
+* `output`: what the block before it must have printed, line by line; `…` stands for anything in a line, and as a line
+  of its own for any lines.
+
+`redis://localhost:6379` in any of them becomes the URL of a server that the tests started.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+from markdown_it import MarkdownIt
+from redis_servers import RedisServer
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+URL_IN_DOCUMENTS = "redis://localhost:6379"
+FILE_NAME = re.compile(r"# (\w+\.(?:py|ini|toml))\s*")
+PATIENCE = 60
+"""Seconds for one block; the longest one is the demo."""
+
+# Executes blocks that come as JSON lines, and answers what each has printed.
+INTERPRETER = """
+import contextlib, io, json, sys, traceback
+namespace = {"__name__": "__main__"}
+answers = sys.stdout
+for line in sys.stdin:
+    block = json.loads(line)
+    printed, error = io.StringIO(), ""
+    with contextlib.redirect_stdout(printed):
+        try:
+            exec(compile(block["code"], block["name"], "exec"), namespace)
+        except BaseException:
+            error = traceback.format_exc()
+    print(json.dumps({"printed": printed.getvalue(), "error": error}), file=answers, flush=True)
+"""
+
+
+@attrs.frozen
+class Block:
+    """A fenced block of a page."""
+
+    language: str
+    code: str
+    place: str
+
+    @property
+    def file(self) -> str | None:
+        named = FILE_NAME.fullmatch(self.code.partition("\n")[0])
+        return named[1] if named else None
+
+    @property
+    def installs(self) -> bool:
+        return "pip install" in self.code
+
+
+def blocks(page: Path) -> list[Block]:
+    tokens = MarkdownIt("commonmark").parse(page.read_text())
+    fences = [token for token in tokens if token.type == "fence"]
+    name = page.relative_to(ROOT)
+    return [
+        Block(fence.info.strip(), fence.content, f"{name}:{fence.map[0] + 1 if fence.map else 0}")
+        for fence in fences
+    ]
+
+
+class Reader:
+    """Runs the blocks of one page."""
+
+    def __init__(self, folder: Path, url: str) -> None:
+        self._folder = folder
+        self._url = url
+        bin_folder = str(Path(sys.executable).parent)
+        self._environment = {
+            **os.environ,
+            "PATH": os.pathsep.join([bin_folder, os.environ["PATH"]]),
+            "PYTHONWARNINGS": "error",
+            "PYTHONUNBUFFERED": "1",
+        }
+        self._environment.pop("TRIOQUEUE_URL", None)
+        self._python: subprocess.Popen[str] | None = None
+
+    def run(self, block: Block) -> str:
+        """Runs a block and returns what it printed."""
+        code = block.code.replace(URL_IN_DOCUMENTS, self._url)
+        if block.file:
+            with (self._folder / block.file).open("a") as file:
+                file.write(code + "\n")
+            return ""
+        if block.language == "python":
+            return self._run_python(code, block.place)
+        if block.language == "sh" and not block.installs:
+            return self._run_shell(code, block.place)
+        return ""
+
+    def _run_python(self, code: str, place: str) -> str:
+        if self._python is None:
+            self._python = subprocess.Popen(
+                [sys.executable, "-c", INTERPRETER],
+                cwd=self._folder,
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._python.stdin
+        assert self._python.stdout
+        self._python.stdin.write(json.dumps({"code": code, "name": place}) + "\n")
+        self._python.stdin.flush()
+        answer = json.loads(self._python.stdout.readline())
+        assert not answer["error"], f"{place}\n{answer['error']}"
+        return str(answer["printed"])
+
+    def _run_shell(self, code: str, place: str) -> str:
+        ran = subprocess.run(
+            ["bash", "-e", "-c", code],
+            cwd=self._folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert ran.returncode == 0, f"{place}\n{ran.stdout}{ran.stderr}"
+        return ran.stdout
+
+    def close(self) -> None:
+        if self._python is not None:
+            self._python.kill()
+            self._python.communicate()
+
+
+@pytest.fixture
+def reader(tmp_path: Path, clean_redis: RedisServer) -> Iterator[Reader]:
+    reader = Reader(tmp_path, clean_redis.url)
+    yield reader
+    reader.close()
+
+
+def as_pattern(expected: str) -> str:
+    lines = [line.rstrip() for line in expected.splitlines()]
+    return "".join(
+        r"(?:.*\n)*" if line == "…" else re.escape(line).replace("…", ".*") + r" *\n" for line in lines
+    )
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_shows_is_what_happens(page: Path, reader: Reader) -> None:
+    printed = ""
+    for block in blocks(page):
+        if block.language == "output":
+            assert re.fullmatch(as_pattern(block.code), printed), (
+                f"{block.place} promises\n{block.code}\nand not\n{printed}"
+            )
+        else:
+            printed = reader.run(block)
+
+
+def test_readme_begins_with_a_program_and_its_output() -> None:
+    shown = [block.language for block in blocks(ROOT / "README.md")]
+
+    assert shown[:3] == ["text", "python", "output"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_block_says_what_it_is(page: Path) -> None:
+    for block in blocks(page):
+        assert block.language, block.place
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose):
+        if "://" not in target and "_generated" not in target:
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
