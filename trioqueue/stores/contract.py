@@ -212,7 +212,10 @@ class Parked:
 
 @attrs.frozen
 class Fenced:
-    """Refused: the entity has another owner or a newer epoch.  Nothing of this commit stands, or will."""
+    """Refused: the entity has another owner or a newer epoch.
+
+    Nothing of this request was or will be done; an earlier copy of it, whose answer was lost, may stand.
+    """
 
 
 CommitAnswer = Next | Parked | Backoff | Fenced

@@ -119,11 +119,12 @@ class Pod:
 
 @attrs.define(eq=False)
 class Producer:
-    """What is known of one sender's sequence numbers: `gaps` lie between, never seen or voided."""
+    """What is known of one sender's sequence numbers: `gaps` lie between and were never seen."""
 
     low: int = 1
     high: int = 0
     gaps: set[int] = attrs.Factory(set[int])
+    voided: set[int] = attrs.Factory(set[int])  # of the numbers from `low` on
 
 
 class MemoryServer:
@@ -279,6 +280,7 @@ class MemoryServer:
         if low > seen.low:
             seen.low = low
             seen.gaps = {number for number in seen.gaps if number >= low}
+            seen.voided = {number for number in seen.voided if number >= low}
         if sequence < seen.low:
             return False
         if sequence > seen.high:
@@ -293,14 +295,16 @@ class MemoryServer:
     def void(self, producer: str, sequence: int) -> bool:
         """Spends a group's number unless the group was taken; True: it was taken."""
         seen = self.producers[producer]
+        if sequence in seen.voided:
+            return False  # a copy of this request ran before, and its answer was lost
+        if sequence <= seen.high and sequence not in seen.gaps:
+            return True
         if sequence > seen.high:
             seen.gaps.update(range(max(seen.high + 1, seen.low), sequence))
             seen.high = sequence
-            return False
-        if sequence in seen.gaps:
-            seen.gaps.remove(sequence)
-            return False
-        return True
+        seen.gaps.discard(sequence)
+        seen.voided.add(sequence)
+        return False
 
     # -------------------------------------------------------------------------------- the owner's requests
     def claim(self, member: Member, entity: Entity, have: str = "", fetch: int = 64) -> ClaimAnswer:

@@ -13,7 +13,7 @@ import attrs
 import hiredis
 import redis.exceptions
 
-from trioqueue._errors import OutcomeUnknown
+from trioqueue._errors import AccessDenied, OutcomeUnknown
 from trioqueue._names import Entity
 from trioqueue.stores.contract import ClaimWish, Commit, Group, Member, NotClaimed, SendClaimAnswer
 from trioqueue.stores.redis.keys import Keys
@@ -227,7 +227,9 @@ class Batcher:
             ):
                 return
             self.settle(section.group)
-            section.answer(True if answer == b"ACCEPTED" else error)
+            # A denial may have stopped the script behind the noting of the number and before the push.
+            taken = answer == b"ACCEPTED" and not isinstance(error, AccessDenied)
+            section.answer(True if taken else error)
 
         self._transport.submit(packed, deliver)
 

@@ -1,6 +1,7 @@
 """What is checked of a server before anything is written: that it is fit to keep what is promised."""
 
 import logging
+import re
 from typing import Any, cast
 
 import redis.exceptions
@@ -30,7 +31,7 @@ async def check_server(transport: Transport, keys: Keys, address: str, *, allow_
         AccessDenied: the user lacks a right; it is named.
         Incompatible: eviction, layout or partition count; one sentence with the remedy.
     """
-    policy = await _setting(transport, "maxmemory-policy")
+    policy = await _eviction(transport)
     if policy not in (None, "noeviction") and not allow_eviction:
         raise Incompatible(
             f"it evicts keys when it is full (maxmemory-policy {policy}) and would lose accepted commands, "
@@ -67,7 +68,7 @@ async def check_rights(transport: Transport, keys: Keys, address: str) -> None:
         try:
             answer: Any = await transport.call(command, what, len(named), *named, keys.channel)
         except redis.exceptions.NoPermissionError as error:
-            denied = f"~{keys.pattern}" if "key" in str(error) else f"+{command.lower()}"
+            denied = f"+{command.lower()}" if "run the" in str(error) else f"~{keys.pattern}"
             raise AccessDenied(_lacking([denied])) from None
         except redis.exceptions.RedisError as error:
             raise user_error(error, address) from None
@@ -79,6 +80,13 @@ async def check_rights(transport: Transport, keys: Keys, address: str) -> None:
 
 def _lacking(rights: list[str]) -> str:
     return f"this user lacks {' '.join(rights)}, so add that with ACL SETUSER"
+
+
+async def _eviction(transport: Transport) -> str | None:
+    """Reads what the server does when it is full; from INFO, as few users may call CONFIG."""
+    answer: Any = await transport.call("INFO", "memory")
+    found = re.search(rb"^maxmemory_policy:(\S+)", answer, re.MULTILINE)
+    return found[1].decode() if found else None
 
 
 async def _setting(transport: Transport, name: str) -> str | None:

@@ -134,7 +134,9 @@ def user_error(error: Exception, address: str) -> Exception:
     # An error of a command in a script begins with the command's own word from Redis 7 on; 6.2 has it in the middle.
     if isinstance(error, redis.exceptions.OutOfMemoryError) or text.startswith("OOM") or "-OOM " in text:
         return StoreFull(address)
-    if isinstance(error, redis.exceptions.NoPermissionError):
+    # In a script, only some versions give this error its word; the last sentence is that of 6.2.
+    denied = ("ACL failure in script", "user executing the script can't")
+    if isinstance(error, redis.exceptions.NoPermissionError) or any(words in text for words in denied):
         return AccessDenied(f"this user lacks a right it needs ({text}), grant it in the ACL rules")
     if isinstance(error, redis.exceptions.ReadOnlyError) or "-READONLY " in text:
         return StoreUnavailable(address, "it is a read-only replica")

@@ -117,7 +117,7 @@ while at <= #ARGV do
                 redis.call('HDEL', E, 'attempts', 'crashes', 'unknown', 'proven')
             end
         end
-        if h[7] then
+        if h[7] and redis.call('HGET', FLEET, 'suspect:' .. incarnation) == name then
             redis.call('HDEL', FLEET, 'suspect:' .. incarnation)
         end
         if has_state == '1' then

@@ -18,8 +18,8 @@ local function try(command, ...)
     local answer = redis.pcall(command, ...)
     if type(answer) == 'table' and answer.err then
         local said = string.lower(answer.err)
-        -- From Redis 7 on the error has a word of its own; 6.2 only has a sentence.
-        if string.find(said, 'noperm', 1, true) or string.find(said, 'user executing the script', 1, true) then
+        -- In scripts the error has no word of its own; the first sentence is that of Redis 7 and 8, the other that of 6.2.
+        if string.find(said, 'acl failure', 1, true) or string.find(said, 'user executing the script', 1, true) then
             denied[#denied + 1] = command
         else
             failed = failed or answer -- a replica, or a key that is not ours

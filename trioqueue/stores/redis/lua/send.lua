@@ -5,7 +5,7 @@
 -- error (a full server, say) leaves none of them taken.
 --
 -- KEYS[7]  producer  string  "lowest highest gaps?" sequence of this sender; lives a day
--- KEYS[8]  gaps      zset    sequences between them that were not seen, or are voided
+-- KEYS[8]  gaps      zset    sequences between them that were not seen; v<sequence>: voided
 -- KEYS[9…]           for each type: load (zset), ready (zset)
 -- KEYS[…]            for each entity: e (hash), q (list), s (string)
 -- ARGV[2] low          lowest sequence that the sender has not settled

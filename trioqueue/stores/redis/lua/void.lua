@@ -2,7 +2,7 @@
 -- include: common
 --
 -- KEYS[7] producer  string  as for send
--- KEYS[8] gaps      zset    as for send
+-- KEYS[8] gaps      zset    as for send; a voided number is remembered as "v<sequence>", until it is below the lowest
 -- ARGV[2] low       lowest sequence that the sender has not settled
 -- ARGV[3] sequence  the group's
 --
@@ -17,6 +17,9 @@ if seen then
     low, high, gappy = tonumber(a), tonumber(b), c == '1'
 end
 low = math.max(low, told_low)
+if gappy and redis.call('ZSCORE', GAPS, 'v' .. text(sequence)) then
+    return 'VOIDED' -- a copy of this request ran before, and its answer was lost
+end
 local in_gap = sequence >= low and gappy and redis.call('ZSCORE', GAPS, sequence)
 if sequence <= high and not in_gap then
     return 'ACCEPTED'
@@ -27,9 +30,11 @@ if in_gap then
 else
     for number = math.max(high + 1, low), sequence - 1 do
         redis.call('ZADD', GAPS, number, number)
-        gappy = true
     end
-    redis.call('PEXPIRE', GAPS, 86400000)
-    redis.call('SET', PRODUCER, text(low) .. ' ' .. text(sequence) .. ' ' .. (gappy and '1' or '0'), 'PX', 86400000)
+    high = sequence
 end
+redis.call('ZADD', GAPS, sequence, 'v' .. text(sequence))
+redis.call('ZREMRANGEBYSCORE', GAPS, '-inf', '(' .. text(low))
+redis.call('PEXPIRE', GAPS, 86400000)
+redis.call('SET', PRODUCER, text(low) .. ' ' .. text(high) .. ' 1', 'PX', 86400000)
 return 'VOIDED'
