@@ -76,6 +76,7 @@ RULES = {
     "a beat ends the quarantine": "Only a heartbeat ends the quarantine, as it has made up for a jump of the clock.",
 }
 
+
 class Violation(Exception):
     """A promise is broken; the text begins with the number of its invariant."""
 
