@@ -31,6 +31,8 @@ class Waiting:
         self._task: trio.lowlevel.Task | None = None
         self.outcome: bytes | TrioqueueError | None = None
 
+    # Protected, since an interrupt between noting the task and its wait would leave a wake-up for one that runs.
+    @trio.lowlevel.enable_ki_protection
     async def wait(self) -> bytes:
         """Waits for the outcome; cancelled: the outcome is lost to this caller."""
         if self.outcome is None:

@@ -5,6 +5,7 @@ live copy, and turns the way it ended into a commit.  It writes nothing itself: 
 `committed` is called.
 """
 
+import base64
 import logging
 import math
 import traceback
@@ -28,6 +29,7 @@ from trioqueue.messages.codec import Codec
 from trioqueue.messages.envelope import Envelope, decode_envelope
 from trioqueue.messages.policy import Retry
 from trioqueue.messages.rejection import rejection_fields, rejection_name
+from trioqueue.messages.state import read_state
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.protocol.turn import (
     Cancelled,
@@ -275,11 +277,7 @@ class Turns:
         if self._state is None:
             self._live = state.cls()
             return
-        wire = self._codec.loads(self._state)
-        try:
-            version, fields = wire["v"], wire["s"]
-        except (TypeError, KeyError):
-            raise DecodeError("the state is not an object with version and fields", self._state) from None
+        version, fields = read_state(self._codec, self._state)
         self._live = self._codec.structure(
             self.service.registry.upcasted(state.cls, fields, version), state.cls
         )
@@ -448,7 +446,7 @@ class Turns:
         record = self._codec.dumps(
             {
                 "entity": str(self._entity),
-                "envelope": queued.data.decode("utf-8", "backslashreplace"),
+                **_raw(queued.data),
                 "error": outcome.value,
                 "traceback": outcome.traceback,
                 "attempts": self._attempts + 1,
@@ -482,4 +480,17 @@ def _failed(error: BaseException) -> Outcome:
     except Exception:
         text = f"{name} (which has no text)"
     trace = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
-    return Outcome(Kind.DEAD, text, name, trace)
+    return Outcome(Kind.DEAD, _as_text(text), name, _as_text(trace))
+
+
+def _as_text(text: str) -> str:
+    """Writes out lone surrogates, which may be in an error's text and can't travel."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _raw(data: bytes) -> dict[str, str]:
+    """Keeps an envelope byte by byte in what is JSON: as text if it is text."""
+    try:
+        return {"envelope": data.decode()}
+    except UnicodeDecodeError:
+        return {"envelope_base64": base64.b64encode(data).decode()}

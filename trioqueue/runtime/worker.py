@@ -152,6 +152,8 @@ class Worker:
         task, self._sleeper = self._sleeper, None
         trio.lowlevel.reschedule(task)
 
+    # Protected, since an interrupt between noting the task and its wait would leave a wake-up for one that runs.
+    @trio.lowlevel.enable_ki_protection
     async def _sleep(self, seconds: float, *, parked: bool) -> bool:
         """Rests; True: it was woken, and `_cause` says by what.  False: the time is over."""
         if parked and self._hinted:
