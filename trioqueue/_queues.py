@@ -28,7 +28,7 @@ from trioqueue.messages.envelope import Envelope, encode_envelope
 from trioqueue.messages.policy import EntityPolicy
 from trioqueue.messages.registry import Registry
 from trioqueue.messages.rejection import rejection_from
-from trioqueue.messages.state import state_info_of
+from trioqueue.messages.state import read_state, state_info_of
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt, turn_of_this_task
 from trioqueue.runtime.incarnation import Incarnation
@@ -226,13 +226,16 @@ class AtomicQueues:
         """Turns an outcome into what `call` returns or raises."""
         try:
             outcome = Outcome.from_wire(self._codec.loads(data))
-        except ValueError as error:
-            raise DecodeError(f"the outcome of {info.name} is none: {error}", data) from error
+        except ValueError:
+            raise DecodeError(f"the outcome of {info.name} is none that is known here", data) from None
         match outcome.kind:
             case Kind.DONE:
                 return self._codec.structure(outcome.value, info.reply_type())
             case Kind.REJECTED:
-                raise rejection_from(self._codec, info.rejects, outcome.name, outcome.value or {})
+                fields: Any = {} if outcome.value is None else outcome.value
+                if fields.__class__ is not dict:
+                    raise DecodeError(f"the fields of a rejection of {info.name} are not an object", data)
+                raise rejection_from(self._codec, info.rejects, outcome.name, fields)
             case Kind.CANCELLED:
                 raise CallCancelled(info.name, entity)
             case Kind.EXPIRED:
@@ -319,8 +322,7 @@ class AtomicQueues:
         data = await self._store.state(Entity(info.entity, entity_id_text(entity_id)))
         if data is None:
             return state()
-        wire = self._codec.loads(data)
-        fields, version = wire["s"], wire["v"]
+        version, fields = read_state(self._codec, data)
         if self._registry is not None:
             fields = self._registry.upcasted(state, fields, version)
         result: S = self._codec.structure(fields, state)

@@ -36,7 +36,7 @@ def test_what_can_not_be_an_outcome_is_refused(wire: Any) -> None:
 
 
 def test_it_reads_well() -> None:
-    assert str(Outcome(Kind.REJECTED, {"balance": 3}, "insufficient_funds")) == (
-        'rejected: insufficient_funds {"balance": 3}'
-    )
-    assert str(Outcome(Kind.CANCELLED)) == "cancelled"
+    told = str(Outcome(Kind.REJECTED, {"balance": 3}, "insufficient_funds"))
+    assert "rejected" in told
+    assert "insufficient_funds" in told
+    assert "balance" not in told, "what travels is not for logs"

@@ -18,6 +18,7 @@ default.  Refused with a sentence: naive datetimes, NaN and infinities (JSON has
 (orjson would read them back as floats).
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -30,6 +31,8 @@ from .scalars import WrongValue
 from .wire_types import new_converter
 
 T = TypeVar("T")
+
+_KEY = re.compile(r"\[(?![0-9]+\]).*", re.DOTALL)
 
 # The second keeps orjson from writing datetimes in its own way, where naive ones would slip through.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -160,8 +163,8 @@ class Codec:
         except Exception as detailed:
             reasons = transform_error(detailed, "it", format_exception=_format)
             more = f" and {len(reasons) - _SHOWN_REASONS} more" if len(reasons) > _SHOWN_REASONS else ""
-            return "; ".join(reasons[:_SHOWN_REASONS]) + more
-        return _reason(error)
+            return "; ".join(map(_without_keys, reasons[:_SHOWN_REASONS])) + more
+        return type(error).__name__
 
 
 def _made(factory: Callable[[Any], Any], declared: Any) -> Any:
@@ -180,7 +183,15 @@ def _made(factory: Callable[[Any], Any], declared: Any) -> Any:
 def _format(error: BaseException, declared: type | None) -> str:
     if isinstance(error, WrongValue):
         return str(error)
-    return format_exception(error, declared)
+    told, tells, _ = format_exception(error, declared).partition(" (")
+    # In parentheses stands what the error says, and that may be the value.
+    return f"{told} ({type(error).__name__})" if tells else told
+
+
+def _without_keys(reason: str) -> str:
+    """Ends the path of a reason at the first key of a dict: fields are declared, but keys are payload."""
+    told, at, path = reason.partition(" @ it")
+    return told + at + _KEY.sub("[…]", path)
 
 
 def _reason(error: Exception) -> str:

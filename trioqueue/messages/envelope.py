@@ -48,11 +48,11 @@ class Envelope:
     entity: Entity
     name: str
     version: int = 1
-    payload: Mapping[str, Any] = attrs.field(factory=dict[str, Any])
+    payload: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
     reply_to: str | None = None
     deadline: float | None = None
     chain: tuple[str, ...] = ()
-    headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     sent_by: str = ""
 
 

@@ -25,6 +25,16 @@ MIN_HEARTBEATS_IN_GRACE = 1.5
 """A heartbeat on its way when the ttl ends must still count, and come with some delay."""
 
 
+MAX_COMMAND_BYTES = 1_048_576
+"""Bytes of one encoded command that no policy may exceed: the store refuses more, whoever sends it.
+
+It is the size of a worker's batch, so a single command never costs more memory than a full batch does.
+"""
+
+MAX_STATE_BYTES = 1_048_576
+"""Bytes of one encoded state, likewise: it is written with each commit that changes it, while Redis serves nobody."""
+
+
 def _seconds(
     low: float = 0.0, *, above: bool = False
 ) -> Callable[[Any, "attrs.Attribute[Any]", object], None]:
@@ -53,6 +63,17 @@ def _count(low: int) -> Callable[[Any, "attrs.Attribute[Any]", object], None]:
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             place = _place(instance, attribute)
             raise BadDeclaration(f"{place}={value!r} is not legal: give a whole number, {low} or more.")
+
+    return check
+
+
+def _at_most(high: int) -> Callable[[Any, "attrs.Attribute[Any]", int], None]:
+    def check(instance: object, attribute: "attrs.Attribute[Any]", value: int) -> None:
+        if value > high:
+            place = _place(instance, attribute)
+            raise BadDeclaration(
+                f"{place}={value!r} is not legal: give {high} bytes at most, and keep what is larger elsewhere."
+            )
 
     return check
 
@@ -143,8 +164,8 @@ class EntityPolicy:
 
     Attributes:
         idle_timeout: Seconds without a command after which the worker lets the entity go; `math.inf`: never.
-        max_payload: Bytes of one encoded command; senders of more get `PayloadTooLarge`.
-        max_state: Bytes of one encoded state; a handler that leaves more fails with `StateTooLarge`.
+        max_payload: Bytes of one encoded command, 1 MiB at most; senders of more get `PayloadTooLarge`.
+        max_state: Bytes of one encoded state, 1 MiB at most; a handler that leaves more fails with `StateTooLarge`.
         retry: What happens when a handler fails; a handler may have its own.
         max_crashes: Times that a command may take its pod down with it before it becomes a dead letter.  Counted
             apart from failures: a crash costs every entity of the pod.
@@ -155,8 +176,8 @@ class EntityPolicy:
     """
 
     idle_timeout: float = attrs.field(default=15.0, validator=_seconds())
-    max_payload: int = attrs.field(default=262_144, validator=_count(1))
-    max_state: int = attrs.field(default=262_144, validator=_count(1))
+    max_payload: int = attrs.field(default=262_144, validator=[_count(1), _at_most(MAX_COMMAND_BYTES)])
+    max_state: int = attrs.field(default=262_144, validator=[_count(1), _at_most(MAX_STATE_BYTES)])
     retry: Retry = attrs.field(factory=Retry)
     max_crashes: int = attrs.field(default=3, validator=_count(1))
     timeout: float | None = attrs.field(

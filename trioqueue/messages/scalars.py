@@ -88,9 +88,7 @@ def _decimal_text(value: Decimal) -> str:
 
 def _datetime_text(value: datetime) -> str:
     if value.utcoffset() is None:
-        raise WrongValue(
-            f"the datetime {value.isoformat()} is naive: give it a tzinfo, as datetime.now(UTC) does"
-        )
+        raise WrongValue("a datetime without an offset is naive: give it a tzinfo, as datetime.now(UTC) does")
     return value.isoformat()
 
 
@@ -98,20 +96,20 @@ def _datetime(value: Any) -> datetime:
     parsed: datetime = _parsed(datetime.fromisoformat)(value)
     if parsed.utcoffset() is None:
         raise WrongValue(
-            f"the datetime {value} is naive: it has to have an offset, as 2030-01-31T12:00:00+00:00"
+            "a datetime without an offset is naive: it has to have one, as 2030-01-31T12:00:00+00:00"
         )
     return parsed
 
 
 def _date_text(value: date) -> str:
     if isinstance(value, datetime):
-        raise WrongValue(f"{value.isoformat()} is a datetime where a date is declared: send value.date()")
+        raise WrongValue("it is a datetime where a date is declared: send value.date()")
     return value.isoformat()
 
 
 def _time_text(value: time) -> str:
     if value.tzinfo is not None and value.utcoffset() is None:
-        raise WrongValue(f"the offset of the time {value.isoformat()} depends on the day: send a datetime")
+        raise WrongValue("the offset of the time depends on the day: send a datetime")
     return value.isoformat()
 
 

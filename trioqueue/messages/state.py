@@ -1,14 +1,15 @@
 """The durable state of an entity: a class with a default for every field."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
 import attrs
 from typing_extensions import dataclass_transform
 
-from .._errors import BadDeclaration, NotRegistered
+from .._errors import BadDeclaration, DecodeError, NotRegistered
 from .._names import EntityType, legal_entity_type
 from .annotations import caller_scope, refuse_mutable_defaults, resolve_fields
+from .codec import Codec
 
 S = TypeVar("S")
 
@@ -93,3 +94,17 @@ def _defined(cls: type[S]) -> type[S]:
                 "make it an ordinary field or a property."
             )
     return defined
+
+
+def read_state(codec: Codec, data: bytes) -> tuple[int, Mapping[str, Any]]:
+    """Reads a stored state: the version of its class, and its fields as builtins.
+
+    Raises:
+        DecodeError: The bytes are no state; nothing else, whatever they are.
+    """
+    wire: Any = codec.loads(data)
+    version: Any = wire.get("v") if wire.__class__ is dict else None
+    fields: Any = wire.get("s") if wire.__class__ is dict else None
+    if version.__class__ is not int or version < 1 or fields.__class__ is not dict:
+        raise DecodeError("the state is not an object with version and fields", data)
+    return version, fields

@@ -1,7 +1,6 @@
 """What became of a command: the answer that travels back to whoever waits for it."""
 
 import enum
-import json
 from typing import Any
 
 import attrs
@@ -26,9 +25,9 @@ class Outcome:
     """
 
     kind: Kind
-    value: Any = None
+    value: Any = attrs.field(default=None, repr=False)  # a payload is not for logs
     name: str = ""
-    traceback: str = ""
+    traceback: str = attrs.field(default="", repr=False)
 
     def to_wire(self) -> dict[str, Any]:
         """Gives the outcome as builtins; empty parts are left out."""
@@ -49,6 +48,3 @@ class Outcome:
                 return cls(Kind(kind), rest.get("v"), str(rest.get("n", "")), str(rest.get("t", "")))
             case _:
                 raise ValueError("it is not an object with a kind")
-
-    def __str__(self) -> str:
-        return f"{self.kind}{': ' + self.name if self.name else ''}{' ' + json.dumps(self.value) if self.value else ''}"

@@ -13,18 +13,23 @@ from trioqueue.messages.policy import Retry
 from trioqueue.messages.rejection import Rejection
 
 
+def _kind(error: BaseException) -> str:
+    """Shows an error in a repr, which may end up in a log: a rejection's fields are payload."""
+    return type(error).__name__
+
+
 @attrs.frozen
 class Returned:
     """The handler returned this value."""
 
-    value: Any
+    value: Any = attrs.field(repr=False)  # a payload is not for logs
 
 
 @attrs.frozen
 class Raised:
     """The handler raised; `error` is the one leaf where it raised a group of one."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=_kind)
 
 
 @attrs.frozen
@@ -44,14 +49,14 @@ Ending = Returned | Raised | Expired | Cancelled
 class Done:
     """Commit the state, the children and this reply."""
 
-    value: Any
+    value: Any = attrs.field(repr=False)
 
 
 @attrs.frozen
 class Rejected:
     """Commit this answer "no"; state and children are thrown away."""
 
-    rejection: Rejection
+    rejection: Rejection = attrs.field(repr=_kind)
 
 
 @attrs.frozen
@@ -59,14 +64,14 @@ class TryAgain:
     """Leave the command at the head and start it no earlier than in `wait` seconds."""
 
     wait: float
-    error: BaseException
+    error: BaseException = attrs.field(repr=_kind)
 
 
 @attrs.frozen
 class GiveUp:
     """Move the command to the dead letters and go on with the next."""
 
-    error: BaseException
+    error: BaseException = attrs.field(repr=_kind)
 
 
 @attrs.frozen

@@ -89,8 +89,8 @@ class Finished:
     """A turn that is over: what to commit, the state as it will then be, and who in this process waits for it."""
 
     commit: Commit
-    state: bytes | None = None
-    local_replies: tuple[tuple[str, bytes], ...] = ()
+    state: bytes | None = attrs.field(default=None, repr=False)
+    local_replies: tuple[tuple[str, bytes], ...] = attrs.field(default=(), repr=False)
 
 
 class Turns:

@@ -17,8 +17,9 @@ from typing import NamedTuple, Protocol
 
 import attrs
 
+from trioqueue._errors import PayloadTooLarge, StateTooLarge
 from trioqueue._names import Entity
-from trioqueue.messages.policy import Lease
+from trioqueue.messages.policy import MAX_COMMAND_BYTES, MAX_STATE_BYTES, Lease
 
 MAX_BATCH_BYTES = 1_048_576
 """Bytes of envelopes in one batch, so that a worker's memory is bounded; the first one always comes."""
@@ -28,6 +29,11 @@ PAGE = 500
 
 CHUNK = 100
 """Entities that one reap or assign call takes, each with three keys to declare."""
+
+
+def _size(data: bytes | str | None) -> str:
+    """Shows what travels in a repr, which may end up in a log: how much it is, and nothing of what it says."""
+    return f"<{len(data)} bytes>" if isinstance(data, bytes) else repr(data)
 
 
 class LeaseLost(Exception):
@@ -63,6 +69,9 @@ class Outgoing(NamedTuple):
     entity: Entity
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"Outgoing({self.entity}, {_size(self.data)})"
+
 
 class ClaimWish(NamedTuple):
     """What a claim names, carried by a send: if this entity is free, I begin with it at once."""
@@ -91,6 +100,9 @@ class Queued(NamedTuple):
     accepted_us: int
     data: bytes
 
+    def __repr__(self) -> str:
+        return f"Queued({self.accepted_us}, {_size(self.data)})"
+
 
 NOT_MODIFIED = "not modified"
 """In place of a state's bytes: the worker's copy is the committed one."""
@@ -110,7 +122,7 @@ class Claimed:
     done: int
     now_us: int
     batch: tuple[Queued, ...]
-    state: bytes | str | None = None
+    state: bytes | str | None = attrs.field(default=None, repr=_size)
     state_version: str = ""
     attempts: int = 0
     crashes: int = 0
@@ -165,12 +177,18 @@ class Reply(NamedTuple):
     outcome: bytes
     keep_ms: int
 
+    def __repr__(self) -> str:
+        return f"Reply({self.command_id}, to={self.to!r}, {_size(self.outcome)}, keep_ms={self.keep_ms})"
+
 
 class DeadLetter(NamedTuple):
     """A command that is given up: kept with its type's dead letters."""
 
     command_id: str
     record: bytes
+
+    def __repr__(self) -> str:
+        return f"DeadLetter({self.command_id}, {_size(self.record)})"
 
 
 @attrs.define
@@ -188,12 +206,26 @@ class Commit:
     pops: int = 0
     retry_ms: int | None = None
     failed: bool = True
-    state: bytes | None = None
+    state: bytes | None = attrs.field(default=None, repr=_size)
     children: Sequence[Outgoing] = ()
     replies: Sequence[Reply] = ()
     dead: Sequence[DeadLetter] = ()
     settled_cancels: Sequence[str] = ()
     want: int = 0
+
+
+def check_commands(commands: Sequence[Outgoing]) -> None:
+    """Raises `PayloadTooLarge` for what no store takes, whatever the policies of its senders say."""
+    size = max((len(data) for _, data in commands), default=0)
+    if size > MAX_COMMAND_BYTES:
+        raise PayloadTooLarge(size, MAX_COMMAND_BYTES)
+
+
+def check_commit(commit: Commit) -> None:
+    """Raises `StateTooLarge` or `PayloadTooLarge` for a state or child that no store commits."""
+    if commit.state is not None and len(commit.state) > MAX_STATE_BYTES:
+        raise StateTooLarge(len(commit.state), MAX_STATE_BYTES)
+    check_commands(commit.children)
 
 
 @attrs.frozen
@@ -233,6 +265,9 @@ class Answered(NamedTuple):
 
     command_id: str
     outcome: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Answered({self.command_id}, {_size(self.outcome)})"
 
 
 class CancelAsked(NamedTuple):
@@ -326,6 +361,7 @@ class Store(Protocol):
 
         Raises:
             StoreFull: nothing of the group was taken, nor will be.
+            PayloadTooLarge: a command is above `MAX_COMMAND_BYTES`, which no policy allows; nothing was taken.
             StoreUnavailable: the store could not be reached; nothing was taken.
             OutcomeUnknown: no answer came; send the same group again to find out.
         """
@@ -349,6 +385,10 @@ class Store(Protocol):
         Repeated or late, it stands once: the same answer comes again, by what the entity is now.  Only the owner
         under its newest epoch and with the right `done` is heard, all others get `Fenced`.
         Cancelled: unknown; the next claim's `done` and batch tell.
+
+        Raises:
+            StateTooLarge, PayloadTooLarge: the state or a child is above what any policy allows; nothing stands, and
+                the head is as it was.  Never for a worker that has checked by its policy.
         """
         ...
 

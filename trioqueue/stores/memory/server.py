@@ -7,10 +7,8 @@ Times are integers in microseconds, from a clock that is given; nothing here wai
 """
 
 import contextlib
-from collections import Counter, defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
-
-import attrs
 
 from trioqueue._errors import Incompatible
 from trioqueue._names import Entity
@@ -50,7 +48,10 @@ from trioqueue.stores.contract import (
     Silent,
     StoreStatistics,
     Wake,
+    check_commands,
+    check_commit,
 )
+from trioqueue.stores.memory.records import Mailbox, Pod, Producer
 
 MAX_HINT_BYTES = 4096
 """Outcomes up to this size travel in the hint; larger ones are read from where they are kept."""
@@ -64,67 +65,6 @@ DECLINE_US = 1_000_000
 
 class Quarantined(Exception):
     """The server was restarted and older leases may not have ended yet: ask again soon."""
-
-
-@attrs.define(eq=False)
-class Mailbox:
-    """One entity as the store holds it.
-
-    Invariants: owner is None exactly in modes idle and ready; queue is empty in idle, not empty in ready and active;
-    due_us is None unless the head waits; attempts, crashes, marked and unknown_since_us concern the head alone.
-    """
-
-    mode: Mode = Mode.IDLE
-    owner: str | None = None
-    epoch: int = 0
-    done: int = 0
-    queue: deque[Queued] = attrs.Factory(deque[Queued])
-    attempts: int = 0
-    crashes: int = 0  # pods that died while this was active
-    proven: bool = False  # of these, one had nothing else in hand
-    marked: str = (
-        ""  # taken from a dead owner while active, not counted as a crash yet: "alone" or "among others"
-    )
-    due_us: int | None = None
-    unknown_since_us: int | None = None
-    # Command id -> when; cleared with the last command at the latest.
-    cancels: dict[str, int] = attrs.Factory(dict[str, int])
-
-    def is_suspect(self) -> bool:
-        """Says whether the head is handed out alone.
-
-        One death among others may be anybody's fault, and most are nobody's; after two, it must be found out whose.
-        """
-        return self.crashes > 1 or self.proven
-
-    def settle_head(self) -> None:
-        """Forgets what was noted about a head that has left."""
-        self.attempts = self.crashes = 0
-        self.proven, self.marked = False, ""
-        self.due_us = self.unknown_since_us = None
-
-
-@attrs.define(eq=False)
-class Pod:
-    """One registered incarnation.  `leaving`: its reap has begun, it takes and asks nothing any more."""
-
-    info: PodInfo
-    renewed_us: int
-    room: int
-    leaving: bool = False
-    suspect: Entity | None = None
-    owns: set[Entity] = attrs.Factory(set[Entity])  # exactly the mailboxes whose owner is this incarnation
-    loads: Counter[str] = attrs.Factory(Counter[str])  # of these, how many of each type
-
-
-@attrs.define(eq=False)
-class Producer:
-    """What is known of one sender's sequence numbers: `gaps` lie between and were never seen."""
-
-    low: int = 1
-    high: int = 0
-    gaps: set[int] = attrs.Factory(set[int])
-    voided: set[int] = attrs.Factory(set[int])  # of the numbers from `low` on
 
 
 class MemoryServer:
@@ -250,8 +190,13 @@ class MemoryServer:
         member: Member | None = None,
         wishes: Sequence[ClaimWish] = (),
     ) -> tuple[bool, list[tuple[Entity, SendClaimAnswer]]]:
-        """Takes one group whole; answers whether it was a duplicate, and each wish."""
-        duplicate = not self._is_new(producer, low, sequence)
+        """Takes one group whole; answers whether it was a duplicate, and each wish.
+
+        Raises:
+            PayloadTooLarge: one of it is; no copy was ever taken, so its number stays open.
+        """
+        check_commands(commands)
+        duplicate = not self.producers[producer].takes(low, sequence)
         here: str | None = None
         if member is not None:
             with contextlib.suppress(LeaseLost, Quarantined):
@@ -270,41 +215,9 @@ class MemoryServer:
                 answers.append((wish.entity, NotClaimed()))
         return duplicate, answers
 
-    def _is_new(self, producer: str, low: int, sequence: int) -> bool:
-        """Tells a new group from a repeated one, and notes its number.
-
-        Without the numbers between (a plain "last number"), a group that is overtaken by a later one would count as its
-        repetition and be lost; without the lowest unsettled one, the gaps would grow without bound.
-        """
-        seen = self.producers[producer]
-        if low > seen.low:
-            seen.low = low
-            seen.gaps = {number for number in seen.gaps if number >= low}
-            seen.voided = {number for number in seen.voided if number >= low}
-        if sequence < seen.low:
-            return False
-        if sequence > seen.high:
-            seen.gaps.update(range(max(seen.high + 1, seen.low), sequence))
-            seen.high = sequence
-            return True
-        if sequence in seen.gaps:
-            seen.gaps.remove(sequence)
-            return True
-        return False
-
     def void(self, producer: str, sequence: int) -> bool:
         """Spends a group's number unless the group was taken; True: it was taken."""
-        seen = self.producers[producer]
-        if sequence in seen.voided:
-            return False  # a copy of this request ran before, and its answer was lost
-        if sequence <= seen.high and sequence not in seen.gaps:
-            return True
-        if sequence > seen.high:
-            seen.gaps.update(range(max(seen.high + 1, seen.low), sequence))
-            seen.high = sequence
-        seen.gaps.discard(sequence)
-        seen.voided.add(sequence)
-        return False
+        return self.producers[producer].void(sequence)
 
     # -------------------------------------------------------------------------------- the owner's requests
     def claim(self, member: Member, entity: Entity, have: str = "", fetch: int = 64) -> ClaimAnswer:
@@ -363,6 +276,7 @@ class MemoryServer:
             return Fenced()
         if box.done > commit.done:
             return self._after_commit(box, commit.want)
+        check_commit(commit)
         now = self._now_us()
         for _ in range(commit.pops):
             box.queue.popleft()

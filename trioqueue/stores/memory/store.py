@@ -9,6 +9,7 @@ from typing import TypeVar
 import attrs
 import trio
 
+from trioqueue._errors import PayloadTooLarge
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lease import renewed
@@ -22,6 +23,7 @@ from trioqueue.stores.contract import (
     Hint,
     LeaseLost,
     Member,
+    NotClaimed,
     PodInfo,
     Report,
     SendClaimAnswer,
@@ -78,10 +80,17 @@ class MemoryStore:
             group.sequence = self._sequence
             self._unsettled.add(group.sequence)
         low = min(self._unsettled, default=self._sequence)
-        duplicate, answers = self._server.send(
-            self.client, min(low, group.sequence), group.sequence, group.commands, member, wishes
-        )
-        self._unsettled.discard(group.sequence)
+        try:
+            duplicate, answers = self._server.send(
+                self.client, min(low, group.sequence), group.sequence, group.commands, member, wishes
+            )
+        except PayloadTooLarge:
+            for wish in wishes:
+                assert on_claim is not None
+                on_claim(wish.entity, NotClaimed())
+            raise
+        finally:
+            self._unsettled.discard(group.sequence)
         for entity, answer in answers:
             assert on_claim is not None
             on_claim(entity, answer)

@@ -14,7 +14,7 @@ Deliver: TypeAlias = Callable[[object], None]
 class Request:
     """One command, packed, and who waits for its reply."""
 
-    packed: bytes
+    packed: bytes = attrs.field(repr=False)  # what travels is not for logs
     deliver: Deliver
     server: str | None
     """Run id of the only server it may be sent to; None: any."""

@@ -13,9 +13,17 @@ import attrs
 import hiredis
 import redis.exceptions
 
-from trioqueue._errors import AccessDenied, OutcomeUnknown
+from trioqueue._errors import AccessDenied, OutcomeUnknown, PayloadTooLarge
 from trioqueue._names import Entity
-from trioqueue.stores.contract import ClaimWish, Commit, Group, Member, NotClaimed, SendClaimAnswer
+from trioqueue.stores.contract import (
+    ClaimWish,
+    Commit,
+    Group,
+    Member,
+    NotClaimed,
+    SendClaimAnswer,
+    check_commands,
+)
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.replies import LOST, send_claim_answer, user_error
 from trioqueue.stores.redis.scripts import Script, script
@@ -191,7 +199,7 @@ class Batcher:
             for section, word in zip(sections, words, strict=False):
                 self.settle(section.group)
                 section.claims(claims[wish.entity] for wish in section.wishes)
-                section.answer(word == b"DUPLICATE")
+                section.answer(_too_large(section.group) if word == b"TOO_LARGE" else word == b"DUPLICATE")
 
         self._transport.submit(packed, deliver)
 
@@ -351,6 +359,14 @@ class Batcher:
 
 
 SectionT = TypeVar("SectionT", SendSection, ClaimSection, CommitSection)
+
+
+def _too_large(group: Group) -> Exception:
+    try:
+        check_commands(group.commands)
+    except PayloadTooLarge as error:
+        return error
+    raise AssertionError("the script has another limit")
 
 
 def _take(waiting: deque[SectionT]) -> list[SectionT]:

@@ -35,6 +35,7 @@ from trioqueue.stores.contract import (
     Silent,
     StoreStatistics,
     Wake,
+    check_commit,
 )
 from trioqueue.stores.redis.address import Address, parse_address
 from trioqueue.stores.redis.batch import Batcher, ClaimSection, CommitSection, SendSection
@@ -135,13 +136,12 @@ class RedisStore:
         )
 
     async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
-        return commit_answer(
-            await self._after_quarantine(
-                lambda: self._section(
-                    lambda answer: self._batcher.commit(CommitSection(member, commit, answer))
-                )
-            )
+        answer = await self._after_quarantine(
+            lambda: self._section(lambda answer: self._batcher.commit(CommitSection(member, commit, answer)))
         )
+        if answer == b"TOO_LARGE":
+            check_commit(commit)
+        return commit_answer(answer)
 
     # Protected, since an interrupt before it waits would leave a wake-up for a task that sits elsewhere.
     @trio.lowlevel.enable_ki_protection

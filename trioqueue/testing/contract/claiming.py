@@ -81,7 +81,7 @@ async def check_a_batch_is_bounded_in_count_and_bytes(harness: StoreHarness) -> 
         await pod.send(A, *[b"%d" % n for n in range(10)])
         assert texts(await pod.begin(A, fetch=3)) == [b"0", b"1", b"2"]
         big = b"x" * (MAX_BATCH_BYTES * 2 // 5)
-        await pod.send(B, big, big, big, b"x" * (MAX_BATCH_BYTES + 1), b"small")
+        await pod.send(B, big, big, big, b"x" * MAX_BATCH_BYTES, b"small")
         claimed = await pod.begin(B)
         assert len(claimed.batch) == 2
         await pod.commit(B, claimed, pops=3)

@@ -1,10 +1,14 @@
 """Checks of `Store.commit`: that a turn stands as a whole, once, and for the owner alone."""
 
+from functools import partial
 from typing import Any
 
+import attrs
 import trio
 
+from trioqueue._errors import PayloadTooLarge, StateTooLarge
 from trioqueue._names import Entity
+from trioqueue.messages.policy import MAX_COMMAND_BYTES, MAX_STATE_BYTES
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import (
     Answered,
@@ -224,3 +228,49 @@ async def check_fenced_commits_harm_no_others_of_their_moment(harness: StoreHarn
             nursery.start_soon(commit, B, ours)
         assert {type(answer) for answer in answers} == {Fenced, Parked}
         assert (await see(harness, C)).queued == (b"1",)
+
+
+async def check_commit_refuses_what_no_policy_allows(harness: StoreHarness) -> None:
+    """For a worker that checked nothing: as if it had not asked, and the others of that moment are not harmed."""
+    async with open_pod(harness) as pod:
+        await pod.send(A, b"1")
+        await pod.send(B, b"1")
+        await pod.send(C, b"1")
+        claims = {entity: await pod.begin(entity) for entity in (A, B, C)}
+        before = [await see(harness, entity) for entity in (A, B)]
+        wrong: list[tuple[Entity, type[Exception]]] = []
+
+        async def commit(entity: Entity, **what: Any) -> None:
+            try:
+                await pod.commit(entity, claims[entity], **what)
+            except (StateTooLarge, PayloadTooLarge) as error:
+                wrong.append((entity, type(error)))
+
+        reply, letter = Reply("c", "", b"v", 9000), DeadLetter("d", b"r")
+        large = Outgoing(OTHER, b"x" * (MAX_COMMAND_BYTES + 1))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                partial(commit, A, state=b"x" * (MAX_STATE_BYTES + 1), replies=[reply], dead=[letter])
+            )
+            nursery.start_soon(partial(commit, B, state=b"s", children=[Outgoing(C, b"2"), large]))
+            nursery.start_soon(partial(commit, C, state=b"x" * MAX_STATE_BYTES, children=[Outgoing(A, b"2")]))
+        assert sorted(wrong, key=str) == [(A, StateTooLarge), (B, PayloadTooLarge)]
+        assert [await see(harness, entity) for entity in (A, B)] == [
+            attrs.evolve(before[0], queued=(b"1", b"2")),
+            before[1],
+        ]
+        assert (await pod.store.state(A), await pod.store.state(B)) == (None, None)
+        assert (await pod.store.result("c"), (await pod.store.statistics()).dead) == (None, 0)
+        assert (await see(harness, OTHER)).mode is Mode.IDLE
+        assert (await see(harness, C)).queued == ()
+        assert await pod.store.state(C) == b"x" * MAX_STATE_BYTES
+        await commit(A)
+        assert (await see(harness, A)).queued == (b"2",), "the owner is heard as before"
+
+
+async def check_too_large_a_commit_of_no_owner_is_fenced(harness: StoreHarness) -> None:
+    async with open_pod(harness) as pod:
+        await pod.send(A, b"1")
+        old = await pod.begin(A)
+        await pod.begin(A)
+        assert await pod.commit(A, old, state=b"x" * (MAX_STATE_BYTES + 1)) == Fenced()

@@ -2,7 +2,9 @@
 
 import trio
 
+from trioqueue._errors import PayloadTooLarge
 from trioqueue._names import Entity
+from trioqueue.messages.policy import MAX_COMMAND_BYTES
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import (
     Backoff,
@@ -177,6 +179,32 @@ async def check_sequences_of_two_senders_are_independent(harness: StoreHarness) 
         assert (await see(harness, A)).queued == (b"1", b"1")
 
 
+async def check_a_command_that_no_policy_allows_is_not_taken(harness: StoreHarness) -> None:
+    """A client that checked nothing is refused with the whole group, and harms no other group of its moment."""
+    async with open_client(harness) as sender, open_pod(harness):
+        too_large = Group([Outgoing(A, b"1"), Outgoing(B, b"x" * (MAX_COMMAND_BYTES + 1)), Outgoing(C, b"1")])
+        errors: list[PayloadTooLarge] = []
+
+        async def send_too_large() -> None:
+            try:
+                await sender.store.send(too_large)
+            except PayloadTooLarge as error:
+                errors.append(error)
+
+        async with trio.open_nursery() as senders:
+            senders.start_soon(send_too_large)
+            senders.start_soon(sender.send, A, b"2")
+        await send_too_large()  # repeated, it is no duplicate: it was never taken
+        assert [(error.size, error.limit) for error in errors] == [
+            (MAX_COMMAND_BYTES + 1, MAX_COMMAND_BYTES)
+        ] * 2
+        assert (await see(harness, A)).queued == (b"2",)
+        assert (await see(harness, B)).mode is (await see(harness, C)).mode is Mode.IDLE
+        largest = b"x" * MAX_COMMAND_BYTES
+        assert await sender.send(B, largest) is False
+        assert (await see(harness, B)).queued == (largest,)
+
+
 # -------------------------------------------------------------------------------- claims with a send
 async def check_a_wish_begins_with_an_idle_entity(harness: StoreHarness) -> None:
     async with open_pod(harness) as pod:
@@ -217,6 +245,23 @@ async def check_a_wish_waits_out_a_backoff(harness: StoreHarness) -> None:
         answer = expect(Backoff, (await pod.send_wishing(A, b"2"))[1])
         assert 50 < answer.seconds <= 60
         assert (await see(harness, A)).queued == (b"1", b"2")
+
+
+async def check_a_wish_is_answered_though_its_command_is_not_taken(harness: StoreHarness) -> None:
+    async with open_pod(harness) as pod:
+        answers: list[SendClaimAnswer] = []
+        try:
+            await pod.store.send(
+                group(A, b"x" * (MAX_COMMAND_BYTES + 1)),
+                member=pod.member,
+                wishes=[ClaimWish(A, "", 1)],
+                on_claim=lambda _, answer: answers.append(answer),
+            )
+        except PayloadTooLarge:
+            assert answers == [NotClaimed()]
+        else:
+            raise AssertionError("it was taken")
+        assert (await see(harness, A)).mode is Mode.IDLE
 
 
 async def check_a_repeated_send_claims_anew(harness: StoreHarness) -> None:

@@ -20,6 +20,7 @@
 --
 -- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
 --   {NEXT, now_us, ids of cancelled commands, commands} | PARKED | {BACKOFF, us} | FENCED
+--   | TOO_LARGE (the state or a child is; nothing of the section stands)
 -- Keeps I1 I2 I3 I5 I8 I13 I14
 local incarnation, generation = ARGV[2], ARGV[3]
 local MAX_HINT_BYTES = 4096 -- a larger outcome is read from its key
@@ -42,9 +43,10 @@ local function skip_extras()
     end
 end
 
--- Raises for a mailbox or dead letters of another type, before anything of the section is written.
+-- Raises for a mailbox or dead letters of another type, before anything of the section is written; true: a child is
+-- too large.
 local function check_extras()
-    local start = at
+    local start, too_large = at, false
     local replies = tonumber(argument())
     at = at + 5 * replies
     for _ = 1, tonumber(argument()) do
@@ -61,9 +63,11 @@ local function check_extras()
         redis.call('LLEN', KEYS[e + 1])
         redis.call('ZCARD', KEYS[load])
         redis.call('ZCARD', KEYS[load + 1])
+        too_large = too_large or #ARGV[at + 4] > MAX_COMMAND_BYTES
         at = at + 5
     end
     at = start
+    return too_large
 end
 
 local function reply()
@@ -95,7 +99,8 @@ while at <= #ARGV do
     local retry_ms, failed, want, state, has_state, extras =
         argument(), argument(), tonumber(argument()), argument(), argument(), argument()
     local E, Q, S = KEYS[e], KEYS[e + 1], KEYS[e + 2]
-    local h = redis.call('HMGET', E, 'owner', 'epoch', 'done', 'mode', 'due', 'attempts', 'crashes', 'unknown', 'cancels')
+    local h = redis.call('HMGET', E, 'owner', 'epoch', 'done', 'mode', 'due', 'attempts', 'crashes', 'unknown', 'cancels',
+        'proven')
     local stored = tonumber(h[3] or 0)
     if h[1] ~= incarnation or h[2] ~= epoch or stored < done or stored == done and h[4] ~= 'active' then
         if extras == '1' then skip_extras() end
@@ -109,8 +114,10 @@ while at <= #ARGV do
         else
             answers[#answers + 1] = 'PARKED'
         end
+    elseif #state > MAX_STATE_BYTES or extras == '1' and check_extras() then
+        if extras == '1' then skip_extras() end
+        answers[#answers + 1] = 'TOO_LARGE'
     else
-        if extras == '1' then check_extras() end
         if pops > 0 then
             redis.call('LTRIM', Q, pops, -1)
             if h[6] or h[7] or h[8] then
@@ -156,7 +163,8 @@ while at <= #ARGV do
             answers[#answers + 1] = { 'BACKOFF', wait }
         else
             redis.call('HSET', E, 'done', text(done + pops))
-            answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, want) or {} }
+            local alone = pops == 0 and (tonumber(h[7] or 0) > 1 or h[10]) -- the head is still a suspect
+            answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, alone and 1 or want) or {} }
         end
     end
 end

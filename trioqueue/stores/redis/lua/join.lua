@@ -23,7 +23,7 @@
 local client, ticket, known = ARGV[2], ARGV[3], ARGV[4]
 local layout, partitions, heartbeat_us, ttl_us, grace_us = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local m = redis.call('HMGET', META, 'layout', 'partitions', 'heartbeat_us', 'max_ttl_us', 'grace_us', 'generation',
-    'incarnations', 'joined:' .. client)
+    'incarnations', 'joined:' .. client, 'generation_from')
 local fresh = not m[1]
 if not fresh then
     if m[1] ~= layout then return { 'LAYOUT', m[1] } end
@@ -34,7 +34,8 @@ end
 local generation, counter = run_id(), m[7] or '0'
 if ticket ~= counter then
     local was_ticket, incarnation = string.match(m[8] or '', '^(%d+) (.*)$')
-    if was_ticket == ticket and m[6] == generation and redis.call('ZSCORE', PODS, incarnation) then
+    if was_ticket == ticket and m[6] == generation and redis.call('ZSCORE', PODS, incarnation)
+        and tonumber(number_of(incarnation)) >= tonumber(m[9]) then -- else it registered with an earlier server
         return { 'OK', incarnation, generation }
     end
     return { 'TICKET', counter }

@@ -16,7 +16,8 @@
 --                      to claim), have (version of the state it holds)
 -- ARGV[…] groups       how many; for each: sequence, commands, then for each command: number of its entity, envelope
 --
--- Returns {for each group: OK | DUPLICATE, for each wish in the order of entities: what claim answers | NOT_CLAIMED}
+-- Returns {for each group: OK | DUPLICATE | TOO_LARGE (a command of it is; its number stays open),
+--   for each wish in the order of entities: what claim answers | NOT_CLAIMED}
 -- Keeps I3 I4 I5 I6 I13
 local PRODUCER, GAPS = KEYS[7], KEYS[8]
 local told_low, incarnation, generation = tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -62,8 +63,13 @@ end
 low = math.max(low, told_low)
 local words, missed, filled = {}, {}, {} -- the latter two by number; what this call opens it may also fill
 for g = 1, tonumber(argument()) do
-    local sequence, count, fresh = tonumber(argument()), tonumber(argument()), false
-    if sequence > high then
+    local sequence, count, fresh, too_large = tonumber(argument()), tonumber(argument()), false, false
+    for i = at + 1, at + 2 * count - 1, 2 do
+        too_large = too_large or #ARGV[i] > MAX_COMMAND_BYTES
+    end
+    if too_large then
+        fresh = false -- nor was any copy of it ever taken, whatever its number
+    elseif sequence > high then
         for number = math.max(high + 1, low), sequence - 1 do
             missed[number] = true
         end
@@ -73,12 +79,12 @@ for g = 1, tonumber(argument()) do
     elseif sequence >= low and gappy and not filled[sequence] and redis.call('ZSCORE', GAPS, sequence) then
         filled[sequence], fresh = true, true
     end
-    words[g] = fresh and 'OK' or 'DUPLICATE'
+    words[g] = too_large and 'TOO_LARGE' or fresh and 'OK' or 'DUPLICATE'
     for _ = 1, count do
         local x, data = entities[tonumber(argument())], argument()
         if fresh then
             x.commands[#x.commands + 1] = text(now) .. ' ' .. data
-        else
+        elseif not too_large then
             x.repeated = true
         end
     end

@@ -51,9 +51,11 @@ local function begin(x, incarnation, have, fetch, now)
     end
     local version = ''
     if state then
-        local space = string.find(state, ' ', 1, true)
-        version = string.sub(state, 1, space - 1)
-        state = version == have or string.sub(state, space + 1) -- true arrives as 1: not modified
+        -- What no commit wrote has no version: it goes out whole, and whoever reads it says that it is none.
+        version = string.match(state, '^(%d+%.%d+) ') or ''
+        if version ~= '' then
+            state = version == have or string.sub(state, #version + 2) -- true arrives as 1: not modified
+        end
     end
     local unknown = h[8] and now - tonumber(h[8]) or 0
     return { 'CLAIMED', epoch, h[3] or '0', now, version, state, h[4] or '0', crashes, proven and 1 or 0, unknown,

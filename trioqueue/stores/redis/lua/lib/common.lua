@@ -14,6 +14,8 @@ local CHANNEL = ARGV[1]
 
 local MAX_BACKOFF_US = 3600000000 -- no policy waits longer: a later due time means that the clock was set back
 local MAX_BATCH_BYTES = 1048576
+local MAX_COMMAND_BYTES = 1048576 -- of one envelope; no policy allows more, so that only a broken client sends it
+local MAX_STATE_BYTES = 1048576 -- of one state, likewise
 
 -- Numbers above 10^14 would lose digits by Lua's own conversion.
 local function text(number)
