@@ -62,7 +62,10 @@ async def measure(server: RedisServer, rounds: int) -> dict[str, list[float]]:
         return rate, (redis_cpu(client) - before) / commands * 1e6
 
     for turn in range(rounds):
+        before = redis_cpu(client)
         b1 = await floor("127.0.0.1", server.port, batch=1)
+        floor_us = (redis_cpu(client) - before) / 5000 * 1e6
+        note("Redis us a command, floor B1", floor_us)
         b16 = await floor("127.0.0.1", server.port, batch=16)
         note("B1, commands/s", b1)
         note("B16, commands/s", b16)
@@ -75,6 +78,7 @@ async def measure(server: RedisServer, rounds: int) -> dict[str, list[float]]:
             note("hot, commands/s", rate)
             note("hot, commit each / B1", rate / b1)
             note("Redis us a command, hot", cpu)
+            note("Redis us a command, hot / floor B1", cpu / floor_us)
             rate = await workloads.seed(queues)
             note("seed, commands/s", rate)
             note("seed, commit each / B16", rate / b16)
