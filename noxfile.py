@@ -18,6 +18,8 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 # Folders of tests that have a session of their own: nothing runs twice.
 STORE_TESTS = "tests/stores"
 FAULT_TESTS = "tests/faults"
+# Of these, the ones that CI runs; the others take minutes, and want a machine for themselves.
+QUICK_FAULT_TESTS = [f"{FAULT_TESTS}/test_{name}.py" for name in ("checker", "pods", "proxy")]
 TYPE_TESTS = "tests/typing"
 
 
@@ -80,7 +82,13 @@ def redis_versions(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills, freezes and cuts off real processes, and counts what is left."""
+    """Kills, freezes and ends real pods, and checks the harness that does more of it in `soak`."""
+    pytest(session, *QUICK_FAULT_TESTS)
+
+
+@nox.session(default=False)
+def soak(session: nox.Session) -> None:
+    """Runs every fault against every request, and a fleet under chaos; TRIOQUEUE_SOAK_SECONDS says how long."""
     pytest(session, FAULT_TESTS)
 
 

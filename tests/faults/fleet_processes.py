@@ -5,34 +5,83 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import trio
+from faults.history import read_lines
 
 HERE = Path(__file__).parent
 
 
 class PodProcess:
-    """One pod; ended with the block that started it."""
+    """One pod; ended with the block that started it.
 
-    def __init__(self, url: str, log: Path) -> None:
-        self.log = log
+    Args:
+        options: Of `open_pod`.
+        mutant: The broken protocol that it runs; none.
+        sends: How many commands it sends itself.
+        calls: Whether it calls once and gives up.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        log: Path,
+        *,
+        effects: str = "",
+        options: dict[str, Any] | None = None,
+        mutant: str = "",
+        sends: int = 0,
+        calls: bool = False,
+    ) -> None:
+        self.log, self.name = log, log.stem
+        settings = {
+            "url": url,
+            "log": str(log),
+            "name": self.name,
+            "effects": effects,
+            "options": options or {},
+            "mutant": mutant,
+            "sends": sends,
+            "calls": calls,
+        }
+        self._noise = log.with_suffix(".err").open("wb")
+        paths = [str(HERE.parent), *filter(None, sys.path)]
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "shelf_pod.py"), url, str(log)],
+            [sys.executable, "-m", "faults.shelf_pod", json.dumps(settings)],
             stdout=subprocess.PIPE,
+            stderr=self._noise,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         )
 
     async def wait_ready(self) -> None:
         assert self._process.stdout is not None
         line = await trio.to_thread.run_sync(self._process.stdout.readline)
-        assert line == "ready\n", f"the pod did not come up: {line!r}"
+        assert line == "ready\n", f"the pod did not come up: {line!r}\n{self.noise()}"
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
+
+    def kill(self) -> float:
+        """Ends it with SIGKILL, waits until it is gone, and says when that was."""
+        self._process.kill()
+        self._process.wait()
+        return time.monotonic()
+
+    def freeze(self) -> None:
+        """Stops it with SIGSTOP, and waits until it stands."""
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WNOWAIT)
+
+    def thaw(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+    def alive(self) -> bool:
+        return self._process.poll() is None
 
     async def wait_ended(self) -> int:
         return await trio.to_thread.run_sync(self._process.wait)
@@ -44,12 +93,15 @@ class PodProcess:
         self._process.wait()
         assert self._process.stdout is not None
         self._process.stdout.close()
+        self._noise.close()
+
+    def noise(self) -> str:
+        """Reads the end of what it said on stderr."""
+        return self.log.with_suffix(".err").read_text()[-2000:]
 
     def lines(self) -> list[dict[str, Any]]:
         """Reads what the pod wrote so far."""
-        if not self.log.exists():
-            return []
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return read_lines(self.log)
 
     def running(self) -> list[dict[str, Any]]:
         """Names the starts that have no end: handlers that run, or ran when the pod died."""

@@ -1,9 +1,9 @@
-"""A pod of the fault tests, in a process of its own.
+"""A pod of the fault tests: the shelves it serves, and the program that does so in a process of its own.
 
-    python shelf_pod.py URL LOG
+    python shelf_pod.py SETTINGS
 
-It serves shelves, and writes one JSON line to LOG for everything a checker wants to know: handlers' starts and ends
-with their fence, and lost leases.  The clock is CLOCK_MONOTONIC, one for all processes of a machine.
+It writes one line for everything that a checker wants to know: handlers' starts and ends with their fence, lost leases,
+and what it sent itself.
 """
 
 import json
@@ -11,18 +11,26 @@ import logging
 import os
 import sys
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from random import uniform
+from typing import Any
 
 import attrs
 import trio
+from faults.effects import EffectsOfPod
+from faults.history import EventLog, Log
+from faults.mutants import mutate
 
 from trioqueue import (
+    AtomicQueues,
     Command,
     Context,
     Drain,
     EntityPolicy,
     Lease,
     Registry,
+    Retry,
     command,
     entity_id,
     open_atomic_queues,
@@ -30,6 +38,7 @@ from trioqueue import (
 )
 
 LEASE = Lease(ttl=1.0, heartbeat=0.25, grace=0.5, stall_limit=3.0)
+RETRY = Retry(attempts=4, wait_first=0.02, factor=1.5, jitter=False)
 registry = Registry()
 
 
@@ -41,65 +50,167 @@ class Shelf:
 
 @command("shelf")
 class Take(Command[int]):
+    """`deed` is what its handler does beside its work; see `misbehave`."""
+
     shelf_id: str = entity_id()
     number: int
-    quantity: int
+    quantity: int = 1
     seconds: float = 0.0
+    deed: str = ""
 
 
-class Log:
-    """Lines that are whole whatever happens to the process: one write each, opened for appending."""
-
-    def __init__(self, path: str) -> None:
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-
-    def write(self, **line: object) -> None:
-        os.write(self._file, json.dumps({"at": time.monotonic(), **line}).encode() + b"\n")
+@state("echo")
+class Echoes:
+    applied: list[int] = attrs.field(factory=list)
 
 
-class LeaseEvents(logging.Handler):
-    def __init__(self, log: Log) -> None:
-        super().__init__(logging.INFO)
-        self._log = log
-
-    def emit(self, record: logging.LogRecord) -> None:
-        event = getattr(record, "event", None)
-        if event is not None:
-            self._log.write(what=event, text=record.getMessage())
+@command("echo")
+class Echo(Command):
+    shelf_id: str = entity_id()
+    number: int
 
 
-@registry.handles(Take)
-async def take(command: Take, shelf: Shelf, context: Context, log: Log) -> int:
-    log.write(
-        what="start",
-        shelf=command.shelf_id,
-        number=command.number,
-        fence=context.fence,
-        attempt=context.attempt,
-    )
-    await trio.sleep(command.seconds or uniform(0.001, 0.004))
-    shelf.stock -= command.quantity
-    shelf.applied.append(command.number)
-    log.write(what="end", shelf=command.shelf_id, number=command.number, fence=context.fence)
-    return shelf.stock
+@command("shelf")
+class Odd(Command[int]):
+    """Its handler answers what can't be encoded."""
+
+    shelf_id: str = entity_id()
+    number: int
 
 
-async def main(url: str, path: str) -> None:
-    log = Log(path)
-    logger = logging.getLogger("trioqueue")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(LeaseEvents(log))
+class StaleFence(Exception):
+    """The effect store has seen a higher fence: this handler should not run any more."""
+
+
+@registry.handles(Take, retry=RETRY)
+async def take(command: Take, shelf: Shelf, context: Context, log: Log, effects: EffectsOfPod) -> int:
+    turn: dict[str, Any] = {
+        "shelf": command.shelf_id,
+        "number": command.number,
+        "fence": context.fence,
+        "attempt": context.attempt,
+    }
+    log.write(what="start", **turn)
+    try:
+        if command.deed:
+            await misbehave(command, context.attempt, effects.pod)
+        else:
+            await trio.sleep(command.seconds or uniform(0.0005, 0.002))
+        if not await effects.apply(command.shelf_id, command.number, context.fence):
+            raise StaleFence
+        shelf.stock -= command.quantity
+        shelf.applied.append(command.number)
+        if command.number % 2 == 0:
+            context.send(Echo(command.shelf_id, command.number))
+        return shelf.stock
+    finally:
+        log.write(what="end", **turn)
+
+
+async def misbehave(command: Take, attempt: int, pod: str) -> None:
+    """Does what handlers should not do; what only takes long is done on the pod that is called so, and not again."""
+    seconds = command.seconds if pod == "victim" else 0.0
+    match command.deed:
+        case "slow":
+            await trio.sleep(seconds)
+        case "block":
+            time.sleep(seconds)  # noqa: ASYNC251 - that is the deed
+        case "shield":
+            with trio.CancelScope(shield=True):
+                await trio.sleep(seconds)
+        case "swallow":
+            ends_at = trio.current_time() + seconds
+            while trio.current_time() < ends_at:
+                try:
+                    await trio.sleep_until(ends_at)
+                except trio.Cancelled:
+                    time.sleep(0.01)  # noqa: ASYNC251 - else it would burn the processor
+        case "thread":
+            await trio.to_thread.run_sync(time.sleep, seconds)
+        case "fail once":
+            if attempt == 1:
+                raise OSError("the first attempt fails")
+        case "fail":
+            raise OSError("every attempt fails")
+        case "exit":
+            os._exit(7)
+        case deed:
+            raise AssertionError(deed)
+
+
+@registry.handles(Odd, retry=RETRY)
+async def odd(command: Odd, shelf: Shelf) -> int:
+    return object()  # type: ignore[return-value]
+
+
+@registry.handles(Echo)
+async def echo(command: Echo, echoes: Echoes) -> None:
+    echoes.applied.append(command.number)
+
+
+@asynccontextmanager
+async def open_pod(
+    url: str,
+    log: Log,
+    effects: EffectsOfPod,
+    *,
+    name: str,
+    prefix: str = "tq",
+    idle: float = 2.0,
+    stall_limit: float = LEASE.stall_limit,
+    max_crashes: int = 3,
+) -> AsyncGenerator[AtomicQueues]:
+    """Opens a pod that serves shelves, in this process."""
     async with open_atomic_queues(
         url,
         registry=registry,
-        provide={Log: log},
-        lease=LEASE,
+        provide={Log: log, EffectsOfPod: effects},
+        prefix=prefix,
+        name=name,
+        lease=attrs.evolve(LEASE, stall_limit=stall_limit),
         drain=Drain(soft=3.0, hard=1.0),
-        entities={"shelf": EntityPolicy(idle_timeout=2.0)},
+        entities={
+            "shelf": EntityPolicy(idle_timeout=idle, retry=RETRY, max_crashes=max_crashes),
+            "echo": EntityPolicy(idle_timeout=idle),
+        },
     ) as queues:
+        yield queues
+
+
+async def send_itself(queues: AtomicQueues, log: Log, shelf: str, count: int) -> None:
+    """Sends to a shelf from here, each confirmed before the next."""
+    for number in range(count):
+        log.write(what="sending", shelf=shelf, number=number)
+        await queues.send(Take(shelf, number))
+        log.write(what="sent", shelf=shelf, number=number)
+
+
+async def call_in_vain(queues: AtomicQueues, log: Log, shelf: str) -> None:
+    """Calls, and gives up at once."""
+    log.write(what="sending", shelf=shelf, number=0)
+    with trio.move_on_after(0.1):
+        await queues.call(Take(shelf, 0, seconds=0.3))
+    log.write(what="gave up")
+
+
+async def main(settings: dict[str, Any]) -> None:
+    name = settings["name"]
+    log = Log(settings["log"])
+    logger = logging.getLogger("trioqueue")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(EventLog(log))
+    effects = EffectsOfPod(name, settings["effects"])
+    async with open_pod(settings["url"], log, effects, name=name, **settings["options"]) as queues:
         print("ready", flush=True)
-        await queues.serve()
+        async with trio.open_nursery() as nursery:
+            if settings["sends"]:
+                nursery.start_soon(send_itself, queues, log, f"own-{name}", settings["sends"])
+            if settings["calls"]:
+                nursery.start_soon(call_in_vain, queues, log, f"own-{name}")
+            await queues.serve()
 
 
 if __name__ == "__main__":
-    trio.run(main, *sys.argv[1:])
+    given = json.loads(sys.argv[1])
+    with mutate(given["mutant"]):
+        trio.run(main, given)
