@@ -404,7 +404,7 @@ class MemoryServer:
         return Report(
             owned=len(owned),
             wakes=self.wakes(member, offset),
-            cancels=tuple(e for e in owned if self.mailboxes[e].cancels),
+            cancels=tuple(sorted(e for e in owned if self.mailboxes[e].cancels)),
             ready=ready[: min(CHUNK, max(room, 0))],
             pressed=bool(ready) and room <= 0,
             silent=tuple(Silent(i, tuple(self.pods[i].info.types)) for i in silent),
