@@ -17,6 +17,8 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 
 # Folders of tests that have a session of their own: nothing runs twice.
 STORE_TESTS = "tests/stores"
+# Both take minutes: any sequence of operations on both stores, and whole fleets in virtual time.
+LONG_TESTS = ["tests/stores/test_state_machine.py", "tests/simulation"]
 FAULT_TESTS = "tests/faults"
 # Of these, the ones that CI runs; the others take minutes, and want a machine for themselves.
 QUICK_FAULT_TESTS = [f"{FAULT_TESTS}/test_{name}.py" for name in ("checker", "pods", "proxy")]
@@ -77,7 +79,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def redis_versions(session: nox.Session) -> None:
     """Runs the store's contract and its tests on every version of Redis that is found."""
-    pytest(session, STORE_TESTS)
+    pytest(session, STORE_TESTS, *(f"--ignore={tests}" for tests in LONG_TESTS))
 
 
 @nox.session
@@ -89,13 +91,13 @@ def faults(session: nox.Session) -> None:
 @nox.session(default=False)
 def soak(session: nox.Session) -> None:
     """Runs every fault against every request, and a fleet under chaos; TRIOQUEUE_SOAK_SECONDS says how long."""
-    pytest(session, FAULT_TESTS)
+    pytest(session, FAULT_TESTS, *LONG_TESTS)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Runs all tests that have no session of their own."""
-    elsewhere = [f"--ignore={folder}" for folder in (STORE_TESTS, FAULT_TESTS, TYPE_TESTS)]
+    elsewhere = [f"--ignore={folder}" for folder in (STORE_TESTS, FAULT_TESTS, TYPE_TESTS, *LONG_TESTS)]
     pytest(session, *([] if session.posargs else elsewhere))
 
 

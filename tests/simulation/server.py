@@ -1,0 +1,123 @@
+"""The server in memory, with a clock that jumps and copies of its data; it writes down what it did."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+import trio
+
+from trioqueue._names import Entity
+from trioqueue.protocol.lifecycle import Mode
+from trioqueue.stores.contract import (
+    ClaimAnswer,
+    Claimed,
+    Commit,
+    CommitAnswer,
+    Empty,
+    Hint,
+    Member,
+    Queued,
+)
+from trioqueue.stores.memory.server import MemoryServer, client_of
+
+from . import history
+from .history import Event
+
+EPOCH_US = 1_700_000_000_000_000
+"""Where its clock begins: as large as a real one."""
+
+NOT_COPIED = {
+    "_now_us",
+    "listeners",
+    "write",
+    "hints",
+    "skew_us",
+    "_pushed",
+    "_copies",
+    "_copied",
+    "_generations",
+}
+
+
+class SimulatedServer(MemoryServer):
+    """A server; `skew_us` is how far its clock was set, `write` takes the history, `hints` sends a client a hint."""
+
+    def __init__(self, write: Callable[[Event], None]) -> None:
+        self.skew_us = 0
+        self.write = write
+        self.hints: Callable[[str, Hint], None] = lambda client, hint: None
+        self._pushed: list[Entity] = []
+        self._copies: dict[int, dict[str, Any]] = {}
+        self._copied = 0
+        self._generations = 1
+        super().__init__(lambda: round(trio.current_time() * 1e6) + EPOCH_US + self.skew_us)
+
+    # -------------------------------------------------------------------------------- what goes wrong with it
+    def restart(self) -> None:
+        self._generations += 1
+        self.generation = f"memory-{self._generations}"
+
+    def make_copy(self) -> int:
+        """Copies all data, as a replica has it at this moment."""
+        self._copied += 1
+        number = self._copied
+        data = {name: value for name, value in vars(self).items() if name not in NOT_COPIED}
+        self._copies[number] = copy.deepcopy(data)
+        self.write(history.Copied(trio.current_time(), number))
+        return number
+
+    def fall_back(self, number: int) -> None:
+        """Goes on with a copy, as when a replica is promoted."""
+        vars(self).update(self._copies[number])
+        # Later ones are of what never was.
+        self._copies = {other: data for other, data in self._copies.items() if other < number}
+        self.restart()
+        self.write(history.FellBack(trio.current_time(), number))
+
+    # -------------------------------------------------------------------------------- what is written down
+    def _hint(self, client: str, hint: Hint) -> None:
+        self.hints(client, hint)
+
+    def _push(self, entity: Entity, queued: Queued, *, prefer: str | None) -> None:
+        self._pushed.append(entity)
+        self.write(history.Accepted(trio.current_time(), str(entity), number_of(queued)))
+        super()._push(entity, queued, prefer=prefer)
+
+    def claim(self, member: Member, entity: Entity, have: str = "", fetch: int = 64) -> ClaimAnswer:
+        answer = super().claim(member, entity, have, fetch)
+        if isinstance(answer, Claimed | Empty):
+            process = client_of(member.incarnation)
+            self.write(history.Claimed(trio.current_time(), str(entity), answer.epoch, process))
+        return answer
+
+    def commit(self, member: Member, commit: Commit) -> CommitAnswer:
+        box = self.mailboxes.get(commit.entity)
+        before: Sequence[Queued] = tuple(box.queue) if box else ()
+        attempts = box.attempts if box else 0
+        self._pushed.clear()
+        answer = super().commit(member, commit)
+        if box is not None:
+            left = len(before) + self._pushed.count(commit.entity) - len(box.queue)
+            now, entity = trio.current_time(), str(commit.entity)
+            for queued in before[:left]:
+                self.write(history.Settled(now, entity, number_of(queued), commit.epoch))
+            if commit.retry_ms is not None and box.attempts > attempts:
+                self.write(history.Failed(now, entity, number_of(box.queue[0])))
+        return answer
+
+    def reap(self, member: Member, incarnation: str, *, gave_up: bool) -> bool:
+        pod = self.pods.get(incarnation)
+        owns = sorted(pod.owns) if pod else []
+        active = [entity for entity in owns if self.mailboxes[entity].mode is Mode.ACTIVE]
+        gone = super().reap(member, incarnation, gave_up=gave_up)
+        if gone and not gave_up:
+            for entity in active:
+                self.write(history.Reaped(trio.current_time(), str(entity)))
+        return gone
+
+
+def number_of(queued: Queued) -> int:
+    """Reads which command an envelope carries."""
+    number: int = orjson.loads(queued.data)["p"]["number"]
+    return number

@@ -1,0 +1,72 @@
+"""Fleets of many seeds keep all promises.
+
+TRIOQUEUE_SEEDS=from-to runs those seeds instead: 500 take about a minute and a half.
+"""
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from .faults import KINDS
+from .history import Event
+from .world import Result, simulate
+
+HERE = Path(__file__).parent.parent
+
+AT_ONCE = 25
+"""Seeds of one test."""
+
+FIRST, LAST = (int(number) for number in os.environ.get("TRIOQUEUE_SEEDS", "0-499").split("-"))
+
+
+def told(result: Result) -> str:
+    """Says what is wrong with a seed, and how to see it again."""
+    again = f"cd tests && python -m simulation --seed {result.seed} --trace"
+    return "\n".join([f"seed {result.seed}: {again}", *(what[:500] for what in result.wrong[:5])])
+
+
+@pytest.mark.parametrize("first", range(FIRST, LAST + 1, AT_ONCE))
+def test_no_promise_breaks(first: int) -> None:
+    confirmed = 0
+    faults: Counter[str] = Counter()
+    seeds = range(first, min(first + AT_ONCE, LAST + 1))
+
+    for seed in seeds:
+        result = simulate(seed)
+        assert not result.wrong, told(result)
+        confirmed += result.confirmed
+        faults.update(result.faults)
+
+    # Else nothing was tried.
+    if len(seeds) == AT_ONCE:
+        assert confirmed >= 40 * AT_ONCE
+        assert sum(faults[kind] for kind in KINDS) >= 2 * AT_ONCE
+        assert faults.total() >= 10 * AT_ONCE
+        assert len(faults) >= 15, faults
+
+
+def shown(history: list[Event]) -> list[str]:
+    return [f"{type(event).__name__} {tuple(event)}" for event in history]
+
+
+def test_a_seed_replays_exactly() -> None:
+    assert shown(simulate(25).history) == shown(simulate(25).history)
+
+
+def test_a_seed_replays_exactly_where_sets_have_another_order() -> None:
+    traces = {
+        subprocess.run(
+            [sys.executable, "-m", "simulation", "--seed", "25", "--trace"],
+            cwd=HERE,
+            env={**os.environ, "PYTHONHASHSEED": order},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for order in ("1", "2")
+    }
+
+    assert len(traces) == 1

@@ -1,0 +1,221 @@
+"""Everything that each kind of server holds, as one dictionary, so that two servers can be compared."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+import hiredis
+from stores.script_link import run
+
+from trioqueue._names import Entity
+from trioqueue.protocol.lifecycle import Mode
+from trioqueue.stores.memory.server import MemoryServer
+from trioqueue.stores.redis.keys import Keys
+from trioqueue.testing import MemoryHarness, Snapshot, World
+
+CLIENTS = ("c0", "c1", "c2")
+TYPES = ("a", "b")
+ENTITIES = tuple(Entity(*name.split("/")) for name in ("a/x", "a/y", "a/z", "b/x", "b/y"))
+
+
+def memory_picture(memory: MemoryServer) -> dict[str, Any]:
+    """Reads the store in memory."""
+    view = MemoryHarness()
+    view._server = memory
+    world: World = run(view.world())
+    boxes = memory.mailboxes
+    alive = {name: pod for name, pod in memory.pods.items() if not pod.leaving}
+    return {
+        "world": attrs.evolve(
+            world,
+            marked={e: box.owner for e, box in boxes.items() if box.owner and box.cancels},
+            loads=_without_zeros(world.loads),
+            ready_counts=_without_zeros(world.ready_counts),
+            leftovers=(),
+        ),
+        "details": {
+            entity: (
+                [one.accepted_us for one in box.queue],
+                box.marked,
+                box.proven,
+                box.unknown_since_us,
+                dict(box.cancels),
+            )
+            for entity, box in boxes.items()
+        },
+        "pods": {
+            name: (0 if pod.leaving else pod.renewed_us, pod.room, pod.suspect and str(pod.suspect))
+            for name, pod in memory.pods.items()
+        },
+        "placement": {(kind, name) for name, pod in alive.items() for kind in pod.info.types},
+        "meta": (
+            memory.epoch_floor,
+            memory.incarnations,
+            memory._known_generation,
+            memory.generation_from,
+            memory.quarantine_until_us,
+            memory.last_tick_us if memory.incarnations else None,
+        ),
+        "states": {e: b"%s %s" % (version.encode(), data) for e, (version, data) in memory.states.items()},
+        "dead": {kind: {one.command_id: one.record for one in memory.dead[kind].values()} for kind in TYPES},
+        "producers": {
+            name: (
+                seen.low,
+                seen.high,
+                {gap for gap in seen.gaps if gap >= seen.low},
+                {number for number in seen.voided if number >= seen.low},
+            )
+            for name in CLIENTS
+            for seen in [memory.producers[name]]
+        },
+    }
+
+
+def pack_reads(keys: Keys) -> tuple[bytes, int]:
+    """Packs everything that `redis_picture` reads into one write; says how many replies it has."""
+    reads: list[tuple[Any, ...]] = [("HGETALL", keys.meta), ("HGETALL", keys.fleet)]
+    reads += [("ZRANGE", key, 0, -1, "WITHSCORES") for key in (keys.pods, keys.owned, keys.wake, keys.marked)]
+    for kind in TYPES:
+        reads += [("ZRANGE", key, 0, -1, "WITHSCORES") for key in keys.placement(kind)]
+        reads += [("ZRANGE", keys.dead(kind)[0], 0, -1), ("HGETALL", keys.dead(kind)[1])]
+    for entity in ENTITIES:
+        e, q, s = keys.entity(entity)
+        reads += [("HGETALL", e), ("LRANGE", q, 0, -1), ("GET", s)]
+    for client in CLIENTS:
+        producer, gaps = keys.sequences(client)
+        reads += [("GET", producer), ("ZRANGE", gaps, 0, -1)]
+    return b"".join(map(hiredis.pack_command, reads)), len(reads)
+
+
+def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
+    """Understands the replies to `pack_reads`, and asserts what only Redis could have wrongly."""
+    replies = iter(answers)
+    meta, fleet = _texts(next(replies)), _texts(next(replies))
+    renewed = {name.decode(): round(score) for name, score in next(replies)}
+    by_number = {name.rpartition(".")[2]: name for name in renewed}
+
+    def index() -> dict[Entity, str]:
+        return {_entity(name): by_number.get(f"{score:.0f}", f"{score:.0f}") for name, score in next(replies)}
+
+    owned, wake, marked = index(), index(), index()
+    loads: dict[tuple[str, str], int] = {}
+    ready: set[Entity] = set()
+    dead: dict[str, dict[str, bytes]] = {}
+    for entity, name in owned.items():
+        if not renewed.get(name, 1):  # leaving: no place for anything, so its load is not kept any more
+            loads[entity.type, name] = loads.get((entity.type, name), 0) + 1
+    placement = set()
+    for kind in TYPES:
+        of_kind = {(kind, name.decode()): round(n) for name, n in next(replies)}
+        loads |= of_kind
+        placement |= set(of_kind)
+        ready |= {_entity(name) for name, _ in next(replies)}
+        order, letters = next(replies), next(replies)
+        dead[kind] = {name.decode(): record for name, record in letters.items()}
+        assert set(order) == set(letters), f"dead letters of {kind}: {order}, {letters}"
+        assert int(meta.get(f"dead:{kind}", 0)) == len(order), (
+            f"dead letters of {kind} are counted wrongly: {meta}"
+        )
+    entities, details, states = {}, {}, {}
+    for entity in ENTITIES:
+        fields, queue, state = _texts(next(replies)), next(replies), next(replies)
+        queued = [one.partition(b" ") for one in queue]
+        if fields or queue:
+            entities[entity] = _snapshot(fields, tuple(data for _, _, data in queued))
+            details[entity] = (
+                [int(accepted) for accepted, _, _ in queued],
+                fields.get("mark", ""),
+                fields.get("proven") == "1",
+                _number(fields, "unknown"),
+                {f.removeprefix("cancel:"): int(at) for f, at in fields.items() if f.startswith("cancel:")},
+            )
+            marks = len(details[entity][4])
+            assert int(fields.get("cancels", 0)) == marks, (
+                f"{entity} counts its cancelled commands wrongly: {fields}"
+            )
+        if state is not None:
+            states[entity] = state
+    producers: dict[str, Any] = {}
+    for client in CLIENTS:
+        seen, gaps = next(replies), next(replies)
+        low, high = map(int, seen.split()[:2]) if seen else (1, 0)
+        voided = {int(gap[1:]) for gap in gaps if gap[:1] == b"v"}
+        missing = {int(gap) for gap in gaps if gap[:1] != b"v"}
+        producers[client] = (low, high, *({n for n in some if n >= low} for some in (missing, voided)))
+    strays = {field for field in fleet if field.partition(":")[2] not in renewed}
+    assert not strays, f"fleet keeps {strays}, of pods that have left"
+    counts = {f.removeprefix("ready:"): int(n) for f, n in meta.items() if f.startswith("ready:")}
+    return {
+        "world": World(
+            entities=entities,
+            pods={name: frozenset(fleet[f"types:{name}"].split()) for name in renewed},
+            owned=owned,
+            wake=wake,
+            marked=marked,
+            loads=_without_zeros(loads),
+            ready=frozenset(ready),
+            ready_counts=_without_zeros(counts),
+            leftovers=(),
+        ),
+        "details": details,
+        "pods": {
+            name: (at, int(fleet[f"room:{name}"]), fleet.get(f"suspect:{name}"))
+            for name, at in renewed.items()
+        },
+        "placement": placement,
+        "meta": (
+            int(meta.get("epoch_floor", 0)),
+            int(meta.get("incarnations", 0)),
+            meta.get("generation"),
+            int(meta.get("generation_from", 0)),
+            _number(meta, "quarantine_until"),
+            _number(meta, "last_tick"),
+        ),
+        "states": states,
+        "dead": dead,
+        "producers": producers,
+    }
+
+
+def differences(where: str, ours: Any, theirs: Any) -> list[str]:
+    """Tells where two pictures differ."""
+    if ours == theirs:
+        return []
+    if isinstance(ours, World | Snapshot):
+        ours, theirs = attrs.asdict(ours, recurse=False), attrs.asdict(theirs, recurse=False)
+    if not isinstance(ours, dict) or not isinstance(theirs, dict):
+        return [f"{where}: memory has {ours}, the scripts {theirs}"]
+    return [
+        line
+        for key in sorted({*ours, *theirs}, key=str)
+        for line in differences(f"{where} {key}", ours.get(key), theirs.get(key))
+    ]
+
+
+def _without_zeros(counts: Any) -> dict[Any, int]:
+    return {key: count for key, count in counts.items() if count}
+
+
+def _texts(fields: dict[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}
+
+
+def _entity(name: bytes) -> Entity:
+    return Entity(*name.decode().split("/", 1))
+
+
+def _number(fields: dict[str, str], name: str) -> int | None:
+    return int(fields[name]) if name in fields else None
+
+
+def _snapshot(fields: dict[str, str], queued: tuple[bytes, ...]) -> Any:
+    return Snapshot(
+        mode=Mode(fields.get("mode", "idle")),
+        owner=fields.get("owner"),
+        epoch=int(fields.get("epoch", 0)),
+        done=int(fields.get("done", 0)),
+        queued=queued,
+        due_us=_number(fields, "due"),
+        attempts=int(fields.get("attempts", 0)),
+        crashes=int(fields.get("crashes", 0)),
+    )

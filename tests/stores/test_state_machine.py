@@ -1,0 +1,97 @@
+"""The scripts do what the store in memory does, whatever is asked, in whatever order."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+from redis_servers import RedisServer
+from stores.both import Both, Mismatch
+from stores.machine import StoreMachine
+from stores.script_link import Change
+
+ASKED = os.environ.get("TRIOQUEUE_HYPOTHESIS_EXAMPLES")
+"""How many sequences to try, each time others, instead of the usual ones, which are the same in every run."""
+
+USUAL = settings(
+    max_examples=int(ASKED or 120),
+    stateful_step_count=50,
+    derandomize=ASKED is None,
+    database=None,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+ANSWERS = "Claimed Empty Backoff Later NotYours Next Parked Fenced Report LOST WAIT INCOMPATIBLE"
+"""What must have been answered at least once, as otherwise little was compared."""
+
+MUTANTS: dict[str, Change] = {
+    "commit without looking at done": (
+        "stored < done or stored == done and h[4] ~= 'active'",
+        "h[4] ~= 'active'",
+    ),
+    "commit without looking at the epoch": (
+        "if h[1] ~= incarnation or h[2] ~= epoch or",
+        "if h[1] ~= incarnation or",
+    ),
+    "claim by anybody": (
+        "if h[1] ~= incarnation then\n        return { 'NOT_YOURS' }",
+        "if not h[1] then\n        return { 'NOT_YOURS' }",
+    ),
+    "claim under the old epoch": (
+        "math.max(tonumber(h[2] or 0) + 1, epoch_floor + 1, now)",
+        "math.max(tonumber(h[2] or 0), epoch_floor, now)",
+    ),
+    "claim before the head is due": ("if due > now and due - now <= MAX_BACKOFF_US then", "if false then"),
+    "sends by their last number": (
+        "elseif sequence >= low and gappy and not filled[sequence]",
+        "elseif false",
+    ),
+    "void forgets": ("redis.call('ZADD', GAPS, sequence, 'v' .. text(sequence))", ""),
+    "idle release of what has work": ("if why == 'idle' and queued > 0 then", "if false then"),
+    "a reap that does not begin with a mark": ("redis.call('ZADD', PODS, 0, target)", ""),
+    "a pod leaves before its entities": ("if #rest == 0 then", "if true then"),
+    "any pod's end is a crash": (
+        "local crashed = not gave_up and not lost_by_restart",
+        "local crashed = true",
+    ),
+    "a retry does not count in done": ("text(done + pops + 1), 'due'", "text(done + pops), 'due'"),
+    "emptied and still in wake": ("redis.call('ZREM', WAKE, name)\n            if h[9]", "if h[9]"),
+    "children are lost": ("queue(child, h[1], h[2],", "type(child, h[1], h[2],"),
+    "any commit lets go of the suspect": (
+        "redis.call('HGET', FLEET, 'suspect:' .. incarnation) == name then\n            redis.call('HDEL'",
+        "true then\n            redis.call('HDEL'",
+    ),
+    "two suspects in one hand": ("if suspect and suspect ~= x.name then", "if false then"),
+    "no quarantine": ("if not fresh or known ~= '' then", "if false then"),
+    "an old server's pod is heard": ("if meta[1] ~= generation then", "if false then"),
+    "a pause of the store is a silence": ("if gap < 0 or gap > 2 * heartbeat then", "if false then"),
+    "an old registration for a new server": ("tonumber(number_of(incarnation)) >= tonumber(m[9])", "true"),
+}
+"""Scripts that are broken in one place."""
+
+
+@contextmanager
+def open_machine(server: RedisServer, *changes: Change) -> Iterator[type[StoreMachine]]:
+    """Makes the machine for a server with these changes of its scripts."""
+    both = Both(server, changes)
+    try:
+        yield type("Machine", (StoreMachine,), {"both": both})
+    finally:
+        both.close()
+
+
+def test_the_scripts_do_what_memory_does(each_redis: RedisServer) -> None:
+    with open_machine(each_redis) as machine:
+        run_state_machine_as_test(machine, settings=USUAL)
+        unseen = set(ANSWERS.split()) - machine.both.answers.keys()
+        assert not unseen, "this was not asked hard enough"
+
+
+@pytest.mark.parametrize("change", MUTANTS.values(), ids=MUTANTS)
+def test_a_broken_script_is_found(change: Change, clean_redis: RedisServer) -> None:
+    with open_machine(clean_redis, change) as machine, pytest.raises(Mismatch):
+        run_state_machine_as_test(machine, settings=settings(USUAL, phases=[Phase.generate]))
