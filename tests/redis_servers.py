@@ -38,10 +38,13 @@ class ServerFailed(Exception):
 
 @cache
 def find_servers() -> dict[str, Path]:
-    """Finds the redis-servers of this machine: version -> binary, the default one first."""
+    """Finds the redis-servers of this machine: version -> binary, the default one first.
+
+    All folders of the path are searched: a wheel's own script in an environment hides an installed server.
+    """
     found: dict[str, Path] = {}
-    on_path = shutil.which("redis-server")
-    candidates = [Path(on_path)] if on_path else []
+    on_path = [shutil.which("redis-server", path=folder) for folder in os.get_exec_path()]
+    candidates = [Path(binary) for binary in on_path if binary]
     for wheel in WHEELS:
         spec = find_spec(wheel)  # finds a top-level package without running it
         folders = (spec.submodule_search_locations or ()) if spec else ()
