@@ -91,6 +91,7 @@ class Both:
         """Asks both the same, and compares what they answer, tell and hold."""
         self.now += 1000
         self.link.now = self.now
+        self._expire()
         theirs = outcome(redis)
         ours = outcome(memory)
         self.log.append(f"{what}  ->  {ours}")
@@ -149,14 +150,19 @@ class Both:
             self.fail(str(error))
 
     # -------------------------------------------------------------------------------- the clock, and calls of no store
-    def set_clock(self, seconds: float, result_ids: Iterable[str]) -> None:
-        """Moves the clock of both; what Redis keeps by a TTL of its own is moved with it."""
+    def set_clock(self, seconds: float) -> None:
+        """Moves the clock of both."""
         self.now += round(seconds * 1e6)
-        for key in map(self.keys.result, result_ids):
-            left = self.link.ask("PTTL", key)
-            if left >= 0:
-                self.link.ask("PEXPIRE", key, left - round(seconds * 1000))  # not above 0: it is deleted
-        self.memory._forget_results(self.now)
+
+    def _expire(self) -> None:
+        """Ends in Redis what memory's clock says has ended: a TTL goes by another clock, which is not moved."""
+        for one, (until, _) in list(self.memory.results.items()):
+            if until <= self.now:
+                key = self.keys.result(one)
+                if self.link.ask("PTTL", key) == -1:
+                    self.fail(f"{key} would be kept for ever")
+                self.link.ask("DEL", key)
+                del self.memory.results[one]
 
     def beat(self, member: Member, types: frozenset[str]) -> Any:
         """Beats as the heartbeat's thread does."""

@@ -258,7 +258,7 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0.3, 1.1, 6, 10, 19, 25, 46, 61, 3700, -7, -40]))
     def pass_time(self, seconds: float) -> None:
         self.both.log.append(f"{seconds} s pass")
-        self.both.set_clock(seconds, self.results)
+        self.both.set_clock(seconds)
 
     def fall_silent(self, member: Member) -> None:
         """Lets time pass in which all pods but this one beat."""

@@ -73,8 +73,8 @@ class SendMachine(FleetMachine):
         client=clients,
         groups=st.lists(some_entities, min_size=1, max_size=3),
         by=st.sampled_from(["nobody", "pod", "pod", "wishing pod", "wishing pod"]),
-        fate=st.sampled_from(["answered"] * 6 + ["lost", "unanswered", "refused"]),
-        unknown=one_in_three,
+        fate=st.sampled_from(["answered", "answered", "answered", "lost", "lost", "unanswered", "refused"]),
+        unknown=st.booleans(),
         have=st.booleans(),
     )
     def send(

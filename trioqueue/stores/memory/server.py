@@ -321,7 +321,11 @@ class MemoryServer:
         if box.mode is Mode.ACTIVE:
             batch = self._batch(box, want) if want else ()
             return Next(now, batch, tuple(box.cancels))
-        return Backoff(max(0, box.due_us - now) / 1e6) if box.due_us is not None else Parked()
+        if box.due_us is None:
+            return Parked()
+        left_us = box.due_us - now
+        # Further away: a repetition, and the clock was set back meanwhile.  Nothing else would wake the worker.
+        return Backoff(left_us / 1e6 if 0 < left_us <= MAX_BACKOFF_US else 0.0)
 
     def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:
         """Lets go of an entity; see `Store.release`."""

@@ -102,13 +102,14 @@ while at <= #ARGV do
     local h = redis.call('HMGET', E, 'owner', 'epoch', 'done', 'mode', 'due', 'attempts', 'crashes', 'unknown', 'cancels',
         'proven')
     local stored = tonumber(h[3] or 0)
+    local alone = tonumber(h[7] or 0) > 1 or h[10] -- the head is a suspect: it comes alone while it is the head
     if h[1] ~= incarnation or h[2] ~= epoch or stored < done or stored == done and h[4] ~= 'active' then
         if extras == '1' then skip_extras() end
         answers[#answers + 1] = 'FENCED'
     elseif stored > done then
         if extras == '1' then skip_extras() end
         if h[4] == 'active' then
-            answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, want) or {} }
+            answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, alone and 1 or want) or {} }
         elseif h[5] then
             answers[#answers + 1] = { 'BACKOFF', math.max(0, tonumber(h[5]) - now) }
         else
@@ -163,7 +164,7 @@ while at <= #ARGV do
             answers[#answers + 1] = { 'BACKOFF', wait }
         else
             redis.call('HSET', E, 'done', text(done + pops))
-            local alone = pops == 0 and (tonumber(h[7] or 0) > 1 or h[10]) -- the head is still a suspect
+            alone = alone and pops == 0
             answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, alone and 1 or want) or {} }
         end
     end
