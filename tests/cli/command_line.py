@@ -50,5 +50,6 @@ def environment(**more: str) -> dict[str, str]:
 
 def processes(text: str) -> list[int]:
     """Finds the processes that have this text in their command lines."""
-    listed = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True, check=True).stdout
+    # -ww: whole lines; ps may cut them at 80 columns, and where Python lies deep, the text is behind that.
+    listed = subprocess.run(["ps", "-ewwo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if text in line and " ps " not in line]

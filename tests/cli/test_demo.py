@@ -10,7 +10,8 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -185,11 +186,12 @@ def test_other_keys_stay(clean_redis: RedisServer, tmp_path: Path) -> None:
 
 
 # ------------------------------------------------------------------------ ends that nobody planned
-def begun(server: RedisServer, folder: Path) -> "tuple[subprocess.Popen[str], str]":
+@contextmanager
+def begun(server: RedisServer, folder: Path) -> "Iterator[tuple[subprocess.Popen[str], str]]":
     """Starts the demo with two pods, at full scale, and waits until orders are in mailboxes.
 
     Returns:
-        The process, and the prefix of its run.
+        The process, which is killed at the end of the block if it still runs, and the prefix of its run.
     """
     process = subprocess.Popen(
         [sys.executable, "-m", "trioqueue.cli", "demo", "--url", server.url, "--pods", "2"],
@@ -199,13 +201,12 @@ def begun(server: RedisServer, folder: Path) -> "tuple[subprocess.Popen[str], st
         stderr=subprocess.PIPE,
         text=True,
     )
-    try:
-        mailbox = until(lambda: next((key for key in keys(server) if b":q:" in key), b""))
-    except BaseException:
-        process.kill()
-        process.communicate()
-        raise
-    return process, mailbox[1:].partition(b":")[0].decode()
+    with process:
+        try:
+            mailbox = until(lambda: next((key for key in keys(server) if b":q:" in key), b""))
+            yield process, mailbox[1:].partition(b":")[0].decode()
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(
@@ -218,30 +219,25 @@ def begun(server: RedisServer, folder: Path) -> "tuple[subprocess.Popen[str], st
 def test_told_to_end(
     number: signal.Signals, code: int, told: str, clean_redis: RedisServer, tmp_path: Path
 ) -> None:
-    process, prefix = begun(clean_redis, tmp_path)
-
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=PATIENCE)
+    with begun(clean_redis, tmp_path) as (process, prefix):
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=PATIENCE)
 
     assert (process.returncode, stderr) == (code, told)
     assert_nothing_is_left(clean_redis, prefix)
 
 
 def test_killed_demo_takes_its_pods_along(clean_redis: RedisServer, tmp_path: Path) -> None:
-    process, prefix = begun(clean_redis, tmp_path)
-    assert len(pods_of(prefix)) == 2
-
-    process.kill()
-    process.communicate(timeout=PATIENCE)
+    with begun(clean_redis, tmp_path) as (_, prefix):
+        assert len(pods_of(prefix)) == 2
 
     until(lambda: not pods_of(prefix))
 
 
 def test_killed_pod_ends_the_demo_in_one_line(clean_redis: RedisServer, tmp_path: Path) -> None:
-    process, prefix = begun(clean_redis, tmp_path)
-
-    os.kill(pods_of(prefix)[0], signal.SIGKILL)
-    _, stderr = process.communicate(timeout=PATIENCE)
+    with begun(clean_redis, tmp_path) as (process, prefix):
+        os.kill(pods_of(prefix)[0], signal.SIGKILL)
+        _, stderr = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 1
     assert re.fullmatch(r"error: The pod process \d+ ended by signal 9: run the demo again\.\n", stderr)
