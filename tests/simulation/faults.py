@@ -59,13 +59,13 @@ def _draw_odds(dice: Random) -> Odds:
     odds = Odds()
     for name in ("lost_request", "lost_reply", "late_reply", "late_run"):
         if dice.random() < 0.5:
-            setattr(odds, name, dice.choice([0.01, 0.05, 0.15]))
+            setattr(odds, name, dice.choice([0.02, 0.1, 0.25]))
     for name in ("lost_hint", "doubled_hint", "late_hint"):
         if dice.random() < 0.5:
             setattr(odds, name, dice.choice([0.05, 0.2, 0.5]))
     if dice.random() < 0.1:
         odds.lost_hint = 1.0
-    odds.longest = dice.choice([1.0, 4.0, 9.0])
+    odds.longest = dice.choice([1.0, 3.0, 6.0])
     return odds
 
 
@@ -107,16 +107,16 @@ def _draw_jump(dice: Random, *, back: bool) -> float:
 def draw(seed: int) -> Plan:
     """Makes the plan of a seed."""
     dice = Random(seed)
-    lease = dice.choice([Lease(), SHORT, SHORT])
+    lease = dice.choice([Lease(), SHORT, SHORT, SHORT])
     pods = dice.choice([2, 2, 3, 3, 4, 5])
     slow = dice.random() < 0.3
-    entities = dice.choice([15, 30] if slow else [5, 5, 8, 15, 30])
-    seconds = dice.choice([5.0, 7.0, 10.0])
+    entities = dice.choice([15, 30] if slow else [5, 5, 8, 15, 25])
+    seconds = dice.choice([4.0, 6.0, 8.0])
     return Plan(
         pods=pods,
         senders=dice.choice([1, 1, 2, 3]),
         entities=entities,
-        pause=dice.choice([0.1, 0.2, 0.4]) * (2 if slow else 1),
+        pause=dice.choice([0.15, 0.25, 0.4]) * (2 if slow else 1),
         handling=SLOW if slow else QUICK,
         activation=dice.choice([None, None, (0.1, 0.1), (0.3, 0.3)]),
         lease=lease,
@@ -125,7 +125,7 @@ def draw(seed: int) -> Plan:
             owned=dice.choice([entities // pods + 2, 20_000, 20_000]),
         ),
         policy=EntityPolicy(
-            idle_timeout=dice.choice([0.1, 0.5, 3.0, 15.0]),
+            idle_timeout=dice.choice([0.1, 0.1, 0.5, 15.0]),
             retry=Retry(attempts=ATTEMPTS, wait_first=dice.choice([0.05, 0.3]), wait_max=1.0),
             max_crashes=MAX_CRASHES,
             fetch=dice.choice([1, 3, 64]),

@@ -189,7 +189,7 @@ class Workload:
 
     # -------------------------------------------------------------------------------- senders
     async def send(self, queues: AtomicQueues, line: str, dice: Random, pause: float) -> None:
-        """Sends all kinds of commands until the end; children: calls that go on meanwhile."""
+        """Sends all kinds of commands until the end; children: calls and sends that go on meanwhile."""
         async with trio.open_nursery() as calls:
             while self.sending:
                 await trio.sleep(dice.expovariate(1 / pause))
@@ -204,6 +204,9 @@ class Workload:
                 elif kind < 0.75:
                     with trio.move_on_after(dice.expovariate(100)):
                         await self._send(queues, [self._command(dice, line)])
+                elif kind < 0.8:
+                    for _ in range(4):  # at once: any may overtake any
+                        calls.start_soon(self._send, queues, [self._command(dice, "")])
                 else:
                     calls.start_soon(self._call_patiently, queues, dice.choice([0.02, 0.5, 3.0, 30.0]))
             calls.cancel_scope.deadline = trio.current_time() + 2.0

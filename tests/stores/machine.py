@@ -42,7 +42,7 @@ class Shape:
 SHAPES = st.builds(
     Shape,
     pops=st.sampled_from([1, 1, 1, 2, 0, 3]),
-    retry_ms=st.sampled_from([None, None, 0, 700, 30_000, 4_000_000]),
+    retry_ms=st.sampled_from([None, None, 0, 700, 30_000, 3_000_000]),
     failed=st.sampled_from([True, True, False]),
     state=st.booleans(),
     children=st.lists(entities, max_size=2).map(tuple),

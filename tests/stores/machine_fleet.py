@@ -255,7 +255,7 @@ class FleetMachine(RuleBasedStateMachine):
         )
 
     # -------------------------------------------------------------------------------- time and servers
-    @rule(seconds=st.sampled_from([0.3, 1.1, 6, 10, 19, 25, 46, 61, 3700, -7, -40]))
+    @rule(seconds=st.sampled_from([0.3, 1.1, 6, 10, 19, 25, 46, 61, 3700, -7, -40, -5000]))
     def pass_time(self, seconds: float) -> None:
         self.both.log.append(f"{seconds} s pass")
         self.both.set_clock(seconds)

@@ -224,11 +224,15 @@ class SendMachine(FleetMachine):
             again=False,
         )
 
-    @rule(entity=entities, count=st.integers(1, 3), wishing=st.booleans())
-    def send_some(self, entity: Entity, count: int, wishing: bool) -> None:
-        """A client at its best, that of the owner."""
-        by = "wishing pod" if wishing else "pod"
-        self.send(client_of(self.owner(entity).incarnation), [[entity] * count], by, "answered", False, False)
+    @rule(entity=entities, count=st.integers(1, 3), wishing=st.booleans(), overtakes=one_in_three)
+    def send_some(self, entity: Entity, count: int, wishing: bool, overtakes: bool = False) -> None:
+        """A client at its best, that of the owner; though an earlier send of it may be overtaken."""
+        client, by = client_of(self.owner(entity).incarnation), "wishing pod" if wishing else "pod"
+        if overtakes:
+            self.send(client, [[entity]], by, "lost", False, False)
+        self.send(client, [[entity] * count], by, "answered", False, False)
+        if overtakes:
+            self.send_arrives_late(1, False)
 
     def abandon(self, client: str) -> None:
         for group in self.unknown[client]:

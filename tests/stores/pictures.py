@@ -181,7 +181,7 @@ def differences(where: str, ours: Any, theirs: Any) -> list[str]:
     """Tells where two pictures differ."""
     if ours == theirs:
         return []
-    if isinstance(ours, World | Snapshot):
+    if isinstance(ours, World | Snapshot) and isinstance(theirs, World | Snapshot):
         ours, theirs = attrs.asdict(ours, recurse=False), attrs.asdict(theirs, recurse=False)
     if not isinstance(ours, dict) or not isinstance(theirs, dict):
         return [f"{where}: memory has {ours}, the scripts {theirs}"]

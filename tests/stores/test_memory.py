@@ -9,7 +9,17 @@ from trio.testing import MockClock
 
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
-from trioqueue.stores.contract import Claimed, Commit, Group, Outgoing, PodInfo, Reply, Report, Silent
+from trioqueue.stores.contract import (
+    Backoff,
+    Claimed,
+    Commit,
+    Group,
+    Outgoing,
+    PodInfo,
+    Reply,
+    Report,
+    Silent,
+)
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store, trio_now_us
 from trioqueue.testing import MemoryHarness, audit
@@ -105,6 +115,22 @@ def test_gaps_do_not_grow_without_bound() -> None:
     for number in range(2, 2000, 2):  # every other group is lost for ever, and its sender knows
         server.send("me", number - 1, number, [Outgoing(A, b"x")])
     assert len(server.producers["me"].gaps) <= 1
+
+
+def test_a_repeated_failure_does_not_wait_for_a_clock_that_was_set_back() -> None:
+    now = 30_000_000_000
+    server = MemoryServer(lambda: now)
+    member = server.join("me", INFO)
+    server.send("me", 1, 1, [Outgoing(A, b"x")])
+    claimed = server.claim(member, A)
+    assert isinstance(claimed, Claimed)
+    failed = Commit(A, claimed.epoch, claimed.done, retry_ms=200)
+    assert server.commit(member, failed) == Backoff(0.2)
+    now -= 20_000_000_000
+
+    # The answer was lost, so it is asked again; as long as the worker sleeps, nothing else wakes it.
+    assert server.commit(member, failed) == Backoff(0.0)
+    assert isinstance(server.claim(member, A), Claimed)
 
 
 def test_results_are_forgotten_in_time() -> None:

@@ -68,7 +68,6 @@ MUTANTS: dict[str, Change] = {
     "no quarantine": ("if not fresh or known ~= '' then", "if false then"),
     "an old server's pod is heard": ("if meta[1] ~= generation then", "if false then"),
     "a pause of the store is a silence": ("if gap < 0 or gap > 2 * heartbeat then", "if false then"),
-    "an old registration for a new server": ("tonumber(number_of(incarnation)) >= tonumber(m[9])", "true"),
 }
 """Scripts that are broken in one place."""
 

@@ -111,7 +111,8 @@ while at <= #ARGV do
         if h[4] == 'active' then
             answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, alone and 1 or want) or {} }
         elseif h[5] then
-            answers[#answers + 1] = { 'BACKOFF', math.max(0, tonumber(h[5]) - now) }
+            local left = tonumber(h[5]) - now -- further away: the clock was set back, and nothing else would wake the worker
+            answers[#answers + 1] = { 'BACKOFF', left > 0 and left <= MAX_BACKOFF_US and left or 0 }
         else
             answers[#answers + 1] = 'PARKED'
         end

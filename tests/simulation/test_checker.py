@@ -1,0 +1,130 @@
+"""The checker says what is wrong, and nothing of a history that is well."""
+
+import pytest
+
+from .checker import check
+from .history import (
+    Accepted,
+    Answered,
+    Asked,
+    Claimed,
+    Confirmed,
+    Copied,
+    Effect,
+    Ended,
+    Event,
+    FellBack,
+    Final,
+    Killed,
+    Settled,
+    Started,
+    Stopped,
+    Trusted,
+)
+
+E = "ledger/e"
+
+
+def asked(number: int, fate: str = "done", children: tuple[int, ...] = ()) -> Asked:
+    return Asked(0.0, number, E, "s", fate, False, children)
+
+
+def accepted(number: int) -> Accepted:
+    return Accepted(1.0, E, number)
+
+
+def started(number: int, fence: int = 10, process: str = "p", at: float = 2.0) -> Started:
+    return Started(at, process, E, number, fence, 1)
+
+
+def ended(number: int, fence: int = 10, process: str = "p") -> Ended:
+    return Ended(3.0, process, E, number, fence, "returned")
+
+
+def settled(number: int, epoch: int = 10) -> Settled:
+    return Settled(4.0, E, number, epoch)
+
+
+SENT = [asked(1), asked(2), accepted(1), accepted(2), Confirmed(1.5, 1), Confirmed(1.5, 2)]
+HELD = [Trusted(1.5, "p", 9.0), Claimed(1.5, E, 10, "p")]
+TAKEN = [Trusted(2.0, "q", 20.0), Claimed(2.5, E, 11, "q")]
+ONE = [started(1), Effect(2.5, "p", E, 1, 10), ended(1), settled(1)]
+TWO = [started(2), ended(2), settled(2)]
+BOTH = Final({E: [1, 2]}, {})
+
+
+def test_a_history_that_is_well() -> None:
+    assert check([*SENT, *HELD, *ONE, *TWO, Answered(5.0, 2, 2)], BOTH) == []
+
+
+def test_a_handler_that_a_killed_pod_ran_is_run_once_more() -> None:
+    history = [
+        *SENT,
+        *HELD,
+        started(1),
+        Killed(2.2, "p"),
+        *TAKEN,
+        started(1, 11, "q", 3.0),
+        ended(1, 11, "q"),
+    ]
+
+    rest = [settled(1, 11), started(2, 11, "q", 3.5), ended(2, 11, "q"), settled(2, 11)]
+
+    assert check([*history, *rest], BOTH) == []
+
+
+def test_what_is_lost_with_a_copy_is_not_wrong() -> None:
+    history: list[Event] = [
+        asked(1),
+        accepted(1),
+        Confirmed(1.5, 1),
+        Copied(2.0, 1),
+        asked(2),
+        accepted(2),
+        Confirmed(2.5, 2),
+        FellBack(3.0, 1),
+        *HELD,
+        *ONE,
+    ]
+
+    assert check(history, Final({E: [1]}, {})) == []
+
+
+@pytest.mark.parametrize(
+    ("history", "final", "what"),
+    [
+        ([*SENT, *HELD, *ONE], Final({E: [1]}, {}), "never settled"),
+        ([asked(1), Confirmed(1.0, 1)], Final({}, {}), "confirmed, and not accepted"),
+        ([*SENT, accepted(1), *HELD, *ONE, *TWO], BOTH, "accepted twice"),
+        ([*SENT, *HELD, *TWO, *ONE], BOTH, "settled out of turn"),
+        ([*SENT, *HELD, *ONE, *TWO, settled(1)], BOTH, "settled twice"),
+        ([*SENT, *HELD, *ONE, *TWO], Final({E: [1, 2, 1]}, {}), "stands twice"),
+        ([*SENT, *HELD, *ONE, *TWO], Final({E: [1]}, {}), "left without an effect"),
+        ([*SENT, *HELD, *ONE, *TWO], Final({E: [1]}, {2: "OSError"}), "is dead"),
+        ([*SENT, *HELD, *ONE, *TWO, Answered(5.0, 2, 7)], BOTH, "the answer to 2 was 7"),
+        ([*SENT, *HELD, *ONE, *TWO, Claimed(5.0, E, 10, "p")], BOTH, "not above all earlier"),
+        ([*SENT, *HELD, started(1), started(1), *ONE, *TWO], BOTH, "started twice under one fence"),
+        ([*SENT, *HELD, started(1, process="q"), *ONE, *TWO], BOTH, "fence of another"),
+        ([*SENT, *HELD, started(1, at=9.5), *ONE, *TWO], BOTH, "started without a lease"),
+        ([*SENT, *HELD, started(1), *TAKEN, started(1, 11, "q"), *ONE, *TWO], BOTH, "runs beside 1 of p"),
+        ([*SENT, *HELD, *ONE, *TAKEN, Effect(5.0, "q", E, 1, 11), *TWO], BOTH, "although it was settled"),
+        (
+            [asked(1, children=(2,)), asked(2), accepted(1), *HELD, *ONE],
+            Final({E: [1]}, {}),
+            "child of 1, was never accepted",
+        ),
+        ([asked(1), asked(2), accepted(2), accepted(1)], Final({}, {}), "1 was sent before 2"),
+    ],
+)
+def test_says(history: list[Event], final: Final, what: str) -> None:
+    assert any(what in wrong for wrong in check(history, final))
+
+
+def test_a_pod_that_stood_still_past_its_lease_is_excused_and_no_other() -> None:
+    def after(standstill: list[Event], at: float) -> list[str]:
+        history = [*SENT, *HELD, started(1), *standstill, *TAKEN, started(1, 11, "q", at)]
+        return [wrong for wrong in check(history, BOTH) if "runs beside" in wrong]
+
+    assert after([Stopped(2.1, "p", "freeze")], 9.5) == []
+    assert after([Stopped(2.1, "p", "freeze")], 8.5) != []
+    assert after([], 9.5) != []
