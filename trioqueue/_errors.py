@@ -250,6 +250,25 @@ class OutcomeUnknown(TrioqueueError):
 
 
 @attrs.define
+class NotReplicated(TrioqueueError):
+    """Tells that something was done, and that no replica is known to have it.
+
+    Raised by `send`, `send_many` and `call` with `durability="replica"`, after `Limits.unanswered` seconds, or at once
+    where waiting is in vain.  The store took what was sent, once; it is gone only if that server loses its data
+    before a replica follows.
+    """
+
+    seconds: float
+    reason: str
+
+    def __str__(self) -> str:
+        return (
+            f"The store took it, but no replica was seen to have it within {self.seconds:g} s ({self.reason}): "
+            "see that a replica is attached, and look at the entity before you repeat it."
+        )
+
+
+@attrs.define
 class Closed(TrioqueueError):
     """Tells that the queues were left already.
 

@@ -6,11 +6,11 @@ import re
 import socket
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import trio
 
-from trioqueue._errors import BadUrl, Closed, NotRegistered
+from trioqueue._errors import BadUrl, Closed, Incompatible, NotRegistered
 from trioqueue._names import Entity, legal_pod_name, legal_prefix
 from trioqueue._queues import AtomicQueues
 from trioqueue.messages.codec import Codec
@@ -46,6 +46,7 @@ async def open_atomic_queues(
     lease: Lease | None = None,
     limits: Limits | None = None,
     drain: Drain | None = None,
+    durability: Literal["local", "replica"] = "local",
     allow_eviction: bool = False,
 ) -> AsyncGenerator[AtomicQueues, None]:
     """Opens the queues, and with a registry makes this process a pod that serves their entities.
@@ -67,6 +68,8 @@ async def open_atomic_queues(
         lease: How the pod's right to run handlers is kept.
         limits: How much a pod does at once.
         drain: How long the end may take.
+        durability: When `send`, `send_many` and `call` return: "local", once Redis has it; "replica", once a replica
+            of it has it too, so that it survives the loss of that Redis as well.
         allow_eviction: Accepts a Redis that loses keys when it is full, and with them accepted commands.
 
     Raises:
@@ -87,7 +90,15 @@ async def open_atomic_queues(
             )
         services = build_services(registry, types, policies, provide or {}, codec)
     pod_name = legal_pod_name(name if name is not None else _pod_name())
-    async with _open_store(url, legal_prefix(prefix), limits, allow_eviction=allow_eviction) as store:
+    if durability not in ("local", "replica"):
+        raise ValueError(f"durability is 'local' or 'replica', not {durability!r}")
+    async with _open_store(
+        url,
+        legal_prefix(prefix),
+        limits,
+        replicated=durability == "replica",
+        allow_eviction=allow_eviction,
+    ) as store:
         queues = AtomicQueues(store, codec, registry, policies)
         supervisor: Supervisor | None = None
         if services:
@@ -161,7 +172,7 @@ def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None) -
 
 
 def _open_store(
-    url: str | MemoryServer | None, prefix: str, limits: Limits, *, allow_eviction: bool
+    url: str | MemoryServer | None, prefix: str, limits: Limits, *, replicated: bool, allow_eviction: bool
 ) -> AbstractAsyncContextManager[Store]:
     if url is None:
         url = os.environ.get("TRIOQUEUE_URL")
@@ -175,12 +186,20 @@ def _open_store(
     scheme, separator, rest = url.partition("://")
     match scheme.lower() if separator else "":
         case "memory":
+            if replicated:
+                raise Incompatible(
+                    "memory:// has no replicas, open a Redis or leave out durability='replica'"
+                )
             if rest:
                 raise BadUrl("memory:// takes nothing behind it, each opening has a store of its own")
             return open_memory_store()
         case "redis" | "rediss" | "unix":
             return open_redis_store(
-                url, prefix=prefix, unanswered=limits.unanswered, allow_eviction=allow_eviction
+                url,
+                prefix=prefix,
+                unanswered=limits.unanswered,
+                allow_eviction=allow_eviction,
+                replicated=replicated,
             )
         case _:
             raise BadUrl("its scheme is none of memory://, redis://, rediss://, unix://")

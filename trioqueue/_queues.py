@@ -119,6 +119,7 @@ class AtomicQueues:
             StoreFull: Nothing was accepted.
             StoreUnavailable: The link was down the whole time; nothing was accepted.
             OutcomeUnknown: The link was down for longer than `Limits.unanswered`.
+            NotReplicated: It is accepted, and with `durability="replica"` no replica is known to have it.
             Closed: The block has ended.
         """
         self._check_open()
@@ -126,6 +127,7 @@ class AtomicQueues:
             self._check_outside_turn()
         outgoing = self.encode(command, command_id := self._next_id())
         await self._send([outgoing])
+        await self._store.secure()
         return Receipt(outgoing.entity.type, outgoing.entity.id, command_id)
 
     async def send_many(
@@ -147,6 +149,7 @@ class AtomicQueues:
             receipts.append(Receipt(one.entity.type, one.entity.id, command_id))
         if outgoing:
             await self._send(outgoing)
+            await self._store.secure()
         else:
             await trio.lowlevel.checkpoint()
         return receipts
@@ -168,6 +171,7 @@ class AtomicQueues:
             UnknownCommand: No pod had a handler for it for `EntityPolicy.unknown_grace`.
             CallCancelled: Somebody else cancelled it.
             DeadlineExceeded: The deadline that travelled with it passed.
+            NotReplicated: It is done, and with `durability="replica"` no replica is known to have that.
             ReentrantCall: Inside a handler: the call leads back to an entity that waits for it.
         """
         self._check_open()
@@ -213,6 +217,7 @@ class AtomicQueues:
         try:
             await self._send([outgoing])
             outcome = await waiting.wait()
+            await self._store.secure()  # of the commit too, which came after the send
         except trio.Cancelled:
             if self._services is not None:
                 self._services.start_soon(self._cancel_quietly, outgoing.entity, command_id)

@@ -33,6 +33,8 @@ class Verdict:
     # No violations:
     overlaps_after_freezes: int = 0
     effects_refused_after_freezes: int = 0
+    standstills: int = 0
+    """Times that no pod at all was seen to beat for two heartbeats: so slow was the machine."""
     forgotten: int = 0
     """Confirmed, and lost with the data that Redis lost."""
     slowest_healing: float = 0.0
@@ -79,6 +81,7 @@ def check(
         turns=len(history.turns),
         stuck=list(history.stuck),
         left=list(history.left),
+        standstills=history.standstills,
     )
     freezes: dict[str, list[Freeze]] = defaultdict(list)
     for freeze in history.freezes:
@@ -214,9 +217,20 @@ def _check_healing(
             gap = turn.start - max(since, _last_fault(history, entity, since, turn.start, allowed))
         verdict.slowest_healing = max(verdict.slowest_healing, gap)
         if gap > allowed:
-            verdict.late.append(f"{entity} {turn.number} began {gap:.2f} s after the last fault")
+            verdict.late.append(
+                f"{entity} {turn.number} began on {turn.pod} {gap:.2f} s after the last fault; "
+                + _story(history, entity, turn.start - gap - allowed, turn.start)
+            )
         frozen = [one.start for one in freezes[turn.pod] if turn.start <= one.start < turn.end]
         idle_since = max(idle_since, min([turn.end, *frozen]))
+
+
+def _story(history: History, entity: str, since: float, until: float) -> str:
+    """Tells who owned an entity before it began late, and what faults there were, in seconds before."""
+    owners = [(at, f"owned by {pod}") for at, pod in history.owners.get(entity, ()) if since <= at <= until]
+    changes = [now for before, now in pairwise([(0.0, ""), *owners]) if before[1] != now[1]]
+    faults = [(at, f"fault of {pod or 'all'}") for at, pod in history.faults if since <= at <= until]
+    return ", ".join(f"{until - at:.2f} s before: {what}" for at, what in sorted(changes + faults))
 
 
 def _last_fault(history: History, entity: str, since: float, until: float, allowed: float) -> float:

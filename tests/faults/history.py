@@ -88,6 +88,7 @@ class History:
         applied: Entity -> numbers in its final state.
         echoed: Entity -> numbers in the final state of the entity that its children go to.
         dead: Numbers of dead letters, where such are meant to be.
+        standstills: How often no pod at all was seen to beat for two heartbeats.
         forgotten_from: Redis lost what it was told from then on, until `forgotten_until`.
         stuck: Entities that had work and did not get on.
         left: What the store keeps though nothing should be left.
@@ -105,6 +106,7 @@ class History:
     applied: dict[str, list[int]] = attrs.field(factory=dict)
     echoed: dict[str, list[int]] = attrs.field(factory=dict)
     dead: dict[str, set[int]] = attrs.field(factory=dict)
+    standstills: int = 0
     forgotten_from: float = float("inf")
     forgotten_until: float = float("-inf")
     stuck: list[str] = attrs.field(factory=list)
@@ -122,6 +124,11 @@ class History:
     def fault(self, pod: str = "") -> None:
         """Notes that something happens now from which the fleet has to recover."""
         self.faults.append((time.monotonic(), pod))
+
+    def stood_still(self) -> None:
+        """Notes that no pod at all beats."""
+        self.standstills += 1
+        self.fault()
 
     def owned(self, at: float, entity: str, pod: str) -> None:
         """Notes who owns an entity."""

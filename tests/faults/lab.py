@@ -188,11 +188,20 @@ class Lab:
             self.history.fault(process.name)
 
     async def look_at_owners(self, every: float = 0.1) -> None:
-        """Notes for ever who owns what, so that the checker knows whom a fault concerns."""
+        """Notes for ever who owns what, so that the checker knows whom a fault concerns.
+
+        And when the whole fleet missed two heartbeats: then the machine stood still, which is a fault of nobody's, and
+        the store holds it against no pod.
+        """
         keys = self.harness.keys
+        silence_us = 2 * round(LEASE.heartbeat * 1e6)
         with self.server.client() as client:
             while True:
                 at = time.monotonic()
+                seconds, microseconds = client.time()
+                ticked = int(client.hget(keys.meta, "last_tick") or 0)
+                if ticked and seconds * 1_000_000 + microseconds - ticked > silence_us:
+                    self.history.stood_still()
                 names = {
                     field.rpartition(b".")[2]: name.decode()
                     for field, name in client.hgetall(keys.fleet).items()

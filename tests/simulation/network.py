@@ -371,6 +371,9 @@ class SimulatedStore:
         Request(self._link, f"send {sequence}", run, settle, patience=UNANSWERED)
         return bool(await waiter.wait())
 
+    async def secure(self) -> None:
+        pass  # the simulated server has no replicas
+
     def abandon(self, group: Group) -> None:
         self._unsettled.pop(group.sequence, None)
 

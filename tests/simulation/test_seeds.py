@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,8 @@ def told(result: Result) -> str:
 
 
 @pytest.mark.parametrize("first", range(FIRST, LAST + 1, AT_ONCE))
-def test_no_promise_breaks(first: int) -> None:
-    confirmed = 0
+def test_no_promise_breaks(first: int, record_property: Callable[[str, object], None]) -> None:
+    confirmed, seconds = 0, 0.0
     faults: Counter[str] = Counter()
     seeds = range(first, min(first + AT_ONCE, LAST + 1))
 
@@ -39,7 +40,13 @@ def test_no_promise_breaks(first: int) -> None:
         result = simulate(seed)
         assert not result.wrong, told(result)
         confirmed += result.confirmed
+        seconds += result.seconds
         faults.update(result.faults)
+
+    record_property("seeds", len(seeds))
+    record_property("hours of fleets", seconds / 3600)
+    record_property("confirmed sends", confirmed)
+    record_property("faults", dict(faults))
 
     # Else nothing was tried.
     if len(seeds) == AT_ONCE:

@@ -78,6 +78,11 @@ def _at_most(high: int) -> Callable[[Any, "attrs.Attribute[Any]", int], None]:
     return check
 
 
+def _shorter(seconds: float, least: float) -> bool:
+    """Compares as the store does, in whole microseconds: 1.5 * 0.2 is a little more than 0.3."""
+    return round(seconds, 6) < round(least, 6)
+
+
 def _place(instance: object, attribute: "attrs.Attribute[Any]") -> str:
     return f"{type(instance).__name__}.{attribute.name}"
 
@@ -211,12 +216,12 @@ class Lease:
     stall_limit: float = attrs.field(default=10.0, validator=_seconds(above=True))
 
     def __attrs_post_init__(self) -> None:
-        if self.ttl < MIN_HEARTBEATS_IN_TTL * self.heartbeat:
+        if _shorter(self.ttl, MIN_HEARTBEATS_IN_TTL * self.heartbeat):
             raise BadDeclaration(
                 f"Lease.ttl={self.ttl:g} is shorter than {MIN_HEARTBEATS_IN_TTL} heartbeats of {self.heartbeat:g} s, "
                 "so one lost heartbeat would end it: make it longer, or the heartbeat shorter."
             )
-        if self.grace < MIN_HEARTBEATS_IN_GRACE * self.heartbeat:
+        if _shorter(self.grace, MIN_HEARTBEATS_IN_GRACE * self.heartbeat):
             raise BadDeclaration(
                 f"Lease.grace={self.grace:g} is shorter than {MIN_HEARTBEATS_IN_GRACE} heartbeats of "
                 f"{self.heartbeat:g} s, so a heartbeat on its way would come too late: make it longer, "

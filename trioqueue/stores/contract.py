@@ -367,6 +367,16 @@ class Store(Protocol):
         """
         ...
 
+    async def secure(self) -> None:
+        """Returns once all that this client was answered survives the loss of the server, as far as was asked for.
+
+        Without `durability="replica"`, that is at once.  Cancelled: it may survive or not.
+
+        Raises:
+            NotReplicated: It is not known to.
+        """
+        ...
+
     def abandon(self, group: Group) -> None:
         """Forgets a group that got `OutcomeUnknown` and will not be sent again."""
         ...

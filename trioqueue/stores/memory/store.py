@@ -97,6 +97,9 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return duplicate
 
+    async def secure(self) -> None:
+        pass  # there is no other server
+
     def abandon(self, group: Group) -> None:
         self._unsettled.discard(group.sequence)
 

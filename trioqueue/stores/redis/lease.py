@@ -30,7 +30,7 @@ from trioqueue.protocol.lease import renewed, trusted_until
 from trioqueue.stores.contract import CHUNK, PAGE, Member, Report
 from trioqueue.stores.redis.address import Address
 from trioqueue.stores.redis.keys import Keys
-from trioqueue.stores.redis.replies import LOST, report
+from trioqueue.stores.redis.replies import LOST, Sieve, report
 from trioqueue.stores.redis.scripts import script
 
 logger = logging.getLogger("trioqueue.lease")
@@ -58,6 +58,7 @@ class ThreadLease:
         types: frozenset[str],
         lease: Lease,
         found: Callable[[Report], None],
+        sieve: Sieve,
         joined_at: float,
     ) -> None:
         self._keys = keys
@@ -65,6 +66,7 @@ class ThreadLease:
         self._types = types
         self._lease = lease
         self._found = found
+        self._sieve = sieve
         # Without retries: redis-py would spend up to 11 timeouts and ever longer pauses in one beat, which counts from
         # its first sending.  The next beat is the retry.
         self._client = address.sync_client(
@@ -142,12 +144,26 @@ class ThreadLease:
             assert answer in LOST, answer
             self._trusted_until = 0.0
             return
+        strays = [stray for names in answer[1:4] for stray in self._sieve.sift(names)]
         found = report(answer, self._types)
         self._page = self._page + PAGE if len(found.wakes) == PAGE else 0
         if self._trusted_until > 0.0:  # 0: a refusal is final
             self._trusted_until = renewed(self._trusted_until, sent_at, self._lease.ttl, self._lease.margin)
         with contextlib.suppress(trio.RunFinishedError):
             self._token.run_sync_soon(self._found, found)
+        if strays:
+            self._take_out(strays, keys)
+
+    def _take_out(self, strays: list[bytes], keys: list[str]) -> None:
+        """Removes what is no entity's name from the indexes that a beat reads; a failure leaves it to the next beat."""
+        indexes = (self._keys.wake, self._keys.marked, *keys[len(self._keys.common) :])
+        try:
+            with self._client.pipeline(transaction=False) as pipe:
+                for index in indexes:
+                    pipe.zrem(index, *strays)
+                pipe.execute()
+        except redis.exceptions.RedisError as error:
+            logger.warning("could not take out names that are no entity's: %s", type(error).__name__)
 
     def _warn(self, stalled: float) -> None:
         """Says once a stall, and again each time it has doubled, where the loop stands."""
@@ -174,11 +190,12 @@ async def keep_lease(
     types: frozenset[str],
     lease: Lease,
     found: Callable[[Report], None],
+    sieve: Sieve,
     *,
     joined_at: float,
 ) -> AsyncGenerator[ThreadLease, None]:
     """Keeps a lease until the block is left."""
-    held = ThreadLease(address, keys, member, types, lease, found, joined_at)
+    held = ThreadLease(address, keys, member, types, lease, found, sieve, joined_at)
     held.start()
     try:
         yield held

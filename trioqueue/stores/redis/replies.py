@@ -1,5 +1,6 @@
 """What the scripts answer, turned into words of the contract and into errors: the only place that knows both."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from trioqueue.stores.contract import (
 )
 from trioqueue.stores.redis.transport import ServerChanged
 
+logger = logging.getLogger("trioqueue.store")
+
 
 class Wait(Exception):
     """The server is in quarantine: the same request may be taken later."""
@@ -50,6 +53,44 @@ def entity_of(name: bytes) -> Entity:
     """Reads an entity's name as the scripts write it."""
     entity_type, _, entity_id = name.decode().partition("/")
     return Entity(entity_type, entity_id)
+
+
+class Sieve:
+    """Keeps what is no entity's name out of what is read from the indexes.
+
+    No script writes such a name, so something else writes to our keys.  It is not enough to skip it: it would fill the
+    pages in which entities are named.  What only looks like a name passes: a claim says that it is nobody's.
+    """
+
+    def __init__(self) -> None:
+        # Which kinds were warned of.  The loop and the heartbeat's thread both add: at worst one is warned of twice.
+        self._told: set[str] = set()
+
+    def sift(self, names: list[bytes]) -> list[bytes]:
+        """Removes from the list, and returns, what is no entity's name; warns of each kind once."""
+        kinds = {name: kind for name in names if (kind := _wrong(name))}
+        if kinds:
+            names[:] = [name for name in names if name not in kinds]
+        for kind in set(kinds.values()) - self._told:
+            self._told.add(kind)
+            logger.warning(
+                "an index holds what is no entity's name (%s), it is taken out: find out what else writes to our keys",
+                kind,
+                extra={"event": "stray_name", "kind": kind},
+            )
+        return list(kinds)
+
+
+def _wrong(name: bytes) -> str:
+    """Says what `entity_of` can't make an entity's name of; "": it can."""
+    entity_type, _, entity_id = name.partition(b"/")
+    if not (entity_type and entity_id):
+        return "no type or no id" if name else "empty"
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return "not UTF-8"
+    return ""
 
 
 def _queued(element: bytes) -> Queued:

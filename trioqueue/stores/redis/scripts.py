@@ -22,6 +22,7 @@ NAMES: Final = (
     "reap",
     "assign",
     "cancel",
+    "waited",
 )
 """One for each file in `lua/`."""
 

@@ -5,8 +5,8 @@ copy ran is for the data to say: sequence numbers for sends, epoch and `done` fo
 """
 
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 import redis.exceptions
@@ -42,7 +42,9 @@ from trioqueue.stores.redis.batch import Batcher, ClaimSection, CommitSection, S
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.layout import DECLINE_US, LAYOUT, PARTITIONS, check_server
 from trioqueue.stores.redis.lease import keep_lease, now
+from trioqueue.stores.redis.replicas import Replicas, open_replicas
 from trioqueue.stores.redis.replies import (
+    Sieve,
     Wait,
     check_word,
     claim_answer,
@@ -66,6 +68,7 @@ class RedisStore:
         self.client = client
         self._address = address
         self._keys = keys
+        self._sieve = Sieve()
         self._hints: Callable[[Hint], None] = _nobody
         self._connected: Callable[[], None] = _nothing
         self._types: frozenset[str] = frozenset()
@@ -73,6 +76,7 @@ class RedisStore:
         self._joined_at = 0.0  # when the last join was sent: its registration is no older
         self._transport: Transport
         self._batcher: Batcher
+        self._replicas: Replicas | None = None  # None: nobody waits for them
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.client} on {self._address}>"
@@ -123,6 +127,10 @@ class RedisStore:
             lambda answer: self._batcher.send(SendSection(group, answer, member, wishes, on_claim))
         )
         return bool(duplicate)
+
+    async def secure(self) -> None:
+        if self._replicas is not None:
+            await self._replicas.confirm(self._transport.server_id)
 
     def abandon(self, group: Group) -> None:
         self._batcher.settle(group)
@@ -211,6 +219,7 @@ class RedisStore:
         chunk, rest = entities[:CHUNK], entities[CHUNK:]
         while chunk:
             named = await self._call("assign", self._whole(chunk), [CHUNK, *_named(chunk)], member=member)
+            await self._take_out(named, {self._keys.placement(entity.type)[1] for entity in chunk})
             more = [entity_of(name) for name in named]
             chunk, rest = (more, rest) if more else (rest[:CHUNK], rest[CHUNK:])
 
@@ -226,7 +235,9 @@ class RedisStore:
             )
             if answer[0] != b"MORE":
                 return bool(answer[0] == b"GONE")
-            entities = [entity_of(name) for name in answer[1:]]
+            names = answer[1:]
+            await self._take_out(names, (self._keys.owned,))
+            entities = [entity_of(name) for name in names]
 
     def _whole(self, entities: Sequence[Entity]) -> list[str]:
         keys: list[str] = []
@@ -274,11 +285,21 @@ class RedisStore:
         return bool(await self._call("cancel", keys, [str(entity), command_id]) == b"TOLD")
 
     # -------------------------------------------------------------------------------- reading
-    async def _read(self, *command: str | int) -> Any:
+    async def _read(self, *command: bytes | str | int) -> Any:
         try:
             return await self._transport.call(*command)
         except Exception as error:
             raise self._translated(error) from None
+
+    async def _take_out(self, names: list[bytes], indexes: Iterable[str]) -> bool:
+        """Removes what is no entity's name from the list and from the indexes it came from; False: there was nothing.
+
+        Cancelled: some indexes still have it, and who reads them next takes it out.
+        """
+        strays = self._sieve.sift(names)
+        for index in indexes if strays else ():
+            await self._read("ZREM", index, *strays)
+        return bool(strays)
 
     async def owned(self, member: Member, offset: int) -> tuple[Entity, ...]:
         return await self._page(self._keys.owned, member, offset)
@@ -288,8 +309,11 @@ class RedisStore:
 
     async def _page(self, key: str, member: Member, offset: int) -> tuple[Entity, ...]:
         number = member.incarnation.rpartition(".")[2]
-        names = await self._read("ZRANGEBYSCORE", key, number, number, "LIMIT", offset, PAGE)
-        return tuple(map(entity_of, names))
+        while True:
+            names = await self._read("ZRANGEBYSCORE", key, number, number, "LIMIT", offset, PAGE)
+            # Read once more without strays: a page that isn't full is taken for the last one.
+            if not await self._take_out(names, (key,)):
+                return tuple(map(entity_of, names))
 
     async def cancelled(self, entity: Entity) -> tuple[str, ...]:
         fields = await self._read("HKEYS", self._keys.entity(entity)[0])
@@ -324,7 +348,14 @@ class RedisStore:
         self, member: Member, lease: Lease, report: Callable[[Report], None]
     ) -> AbstractAsyncContextManager[HeldLease]:
         return keep_lease(
-            self._address, self._keys, member, self._types, lease, report, joined_at=self._joined_at
+            self._address,
+            self._keys,
+            member,
+            self._types,
+            lease,
+            report,
+            self._sieve,
+            joined_at=self._joined_at,
         )
 
 
@@ -388,9 +419,14 @@ def _misfit(word: str, stored: str, info: PodInfo) -> str:
 
 @asynccontextmanager
 async def open_redis_store(
-    url: str, *, prefix: str, unanswered: float, allow_eviction: bool = False
+    url: str,
+    *,
+    prefix: str,
+    unanswered: float,
+    allow_eviction: bool = False,
+    replicated: bool = False,
 ) -> AsyncGenerator[RedisStore, None]:
-    """Connects to Redis and checks that it can keep what is promised.
+    """Connects to Redis and checks that it can keep what is promised; `replicated`: `secure` waits for a replica.
 
     Raises:
         BadUrl, StoreUnavailable, AccessDenied, Incompatible: at once, without a retry.
@@ -398,16 +434,23 @@ async def open_redis_store(
     address = parse_address(url)
     keys, client = Keys(prefix), secrets.token_hex(6)
     store = RedisStore(address, keys, client)
-    async with open_transport(
-        address,
-        channels=[keys.channel + client],
-        on_push=store.take_push,
-        preload=[one.load() for one in all_scripts()],
-        on_connect=store.take_connection,
-        unanswered=unanswered,
-        client_name=f"trioqueue-{client}",
-    ) as transport:
+    async with AsyncExitStack() as connections:
+        transport = await connections.enter_async_context(
+            open_transport(
+                address,
+                channels=[keys.channel + client],
+                on_push=store.take_push,
+                preload=[one.load() for one in all_scripts()],
+                on_connect=store.take_connection,
+                unanswered=unanswered,
+                client_name=f"trioqueue-{client}",
+            )
+        )
         store._transport = transport
         store._batcher = Batcher(transport, keys, client, str(address))
         await check_server(transport, keys, str(address), allow_eviction=allow_eviction)
+        if replicated:
+            store._replicas = await connections.enter_async_context(
+                open_replicas(address, keys, client, unanswered)
+            )
         yield store

@@ -26,6 +26,9 @@ SEND_BYTES = 65_536
 KEEPALIVE_SECONDS = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 """An idle connection that a firewall forgot is noticed after 30 s; hints that would come over it are lost till then."""
 
+EXPIRED = 10
+"""What OpenSSL calls X509_V_ERR_CERT_HAS_EXPIRED, of any certificate of the chain; `ssl` has no name for it."""
+
 
 class WireBroken(Exception):
     """The connection is gone; its text says how, in a few words."""
@@ -151,10 +154,8 @@ async def dial(address: Address) -> Wire:
     except BaseException as error:
         stream.socket.close()
         if isinstance(error, trio.BrokenResourceError):
-            why = reason(error.__cause__ or error)
-            raise StoreUnavailable(
-                str(address), f"no TLS: {why}; check ssl_ca_certs, and that this port speaks TLS"
-            ) from error
+            cause = error.__cause__ or error
+            raise StoreUnavailable(str(address), f"no TLS: {reason(cause)}; {_advice(cause)}") from error
         raise
     return TlsWire(secure)
 
@@ -166,6 +167,13 @@ def _keep_alive(stream: trio.SocketStream) -> None:
         for name, value in KEEPALIVE_SECONDS.items():
             if hasattr(socket, name):  # macOS has another name for the first
                 stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def _advice(error: BaseException) -> str:
+    """Says what to do when TLS could not be agreed on."""
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == EXPIRED:
+        return "renew the server's certificate or its authority's, and check this machine's clock"
+    return "check ssl_ca_certs, and that this port speaks TLS"
 
 
 def reason(error: BaseException) -> str:
