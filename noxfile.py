@@ -4,24 +4,33 @@ Every session takes the interpreter that runs nox; `nox -s tests --force-python 
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2024.10.9"
 # The quick ones first, and the tests last, so that the log ends with their summary.
-nox.options.sessions = ["lint", "typing", "trio_typing", "docs", "redis_versions", "faults", "tests"]
+nox.options.sessions = [
+    "lint",
+    "typing",
+    "trio_typing",
+    "docs",
+    "redis_versions",
+    "simulation",
+    "faults",
+    "tests",
+]
 nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
 # Folders of tests that have a session of their own: nothing runs twice.
 STORE_TESTS = "tests/stores"
-# Both take minutes: any sequence of operations on both stores, and whole fleets in virtual time.
-LONG_TESTS = ["tests/stores/test_state_machine.py", "tests/simulation"]
+# Nothing in them waits for a real clock, so they may share the processors with each other.
+CLOCKLESS_TESTS = ["tests/stores/test_state_machine.py", "tests/simulation"]
 FAULT_TESTS = "tests/faults"
-# Of these, the ones that CI runs; the others take minutes, and want a machine for themselves.
-QUICK_FAULT_TESTS = [f"{FAULT_TESTS}/test_{name}.py" for name in ("checker", "pods", "proxy")]
+SOAK_TEST = f"{FAULT_TESTS}/test_soak.py"
 TYPE_TESTS = "tests/typing"
 
 
@@ -30,10 +39,10 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
-def pytest(session: nox.Session, *args: str) -> None:
+def pytest(session: nox.Session, *args: str, env: Mapping[str, str] | None = None) -> None:
     """Installs the package as users do, and runs tests against that."""
     session.install("-q", ".[cli]", *group("tests"))
-    session.run("pytest", *args, *session.posargs)
+    session.run("pytest", *args, *session.posargs, env=env)
 
 
 @nox.session
@@ -79,25 +88,54 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def redis_versions(session: nox.Session) -> None:
     """Runs the store's contract and its tests on every version of Redis that is found."""
-    pytest(session, STORE_TESTS, *(f"--ignore={tests}" for tests in LONG_TESTS))
+    pytest(session, STORE_TESTS, *(f"--ignore={tests}" for tests in CLOCKLESS_TESTS))
+
+
+@nox.session
+def simulation(session: nox.Session) -> None:
+    """Tries any sequence of operations on both stores, and whole fleets in virtual time."""
+    pytest(session, "--numprocesses=auto", *CLOCKLESS_TESTS)
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Kills, freezes and ends real pods, and checks the harness that does more of it in `soak`."""
-    pytest(session, *QUICK_FAULT_TESTS)
+    """Runs every fault against every request, and a minute of a fleet in chaos."""
+    pytest(session, FAULT_TESTS)
 
 
 @nox.session(default=False)
 def soak(session: nox.Session) -> None:
-    """Runs every fault against every request, and a fleet under chaos; TRIOQUEUE_SOAK_SECONDS says how long."""
-    pytest(session, FAULT_TESTS, *LONG_TESTS)
+    """Runs for about an hour: all that `simulation` and `faults` do, on each Redis, and half an hour of chaos.
+
+    The report goes into the documentation, where How it is tested shows it.
+    """
+    report = Path(session.create_tmp(), "report.json")
+    report.unlink(missing_ok=True)
+    session.env["TRIOQUEUE_REPORT"] = str(report.resolve())
+    pytest(session, "tests/model", env={"TRIOQUEUE_MODEL_DEPTH": "2"})
+    found = session.run(
+        "python",
+        "-c",
+        "import redis_servers as it; print(*it.find_servers())",
+        silent=True,
+        env={"PYTHONPATH": "tests"},
+    )
+    for version in str(found).split():
+        pytest(session, FAULT_TESTS, f"--ignore={SOAK_TEST}", env={"TRIOQUEUE_REDIS": version})
+    pytest(session, SOAK_TEST, env={"TRIOQUEUE_SOAK_SECONDS": "1800"})
+    pytest(
+        session,
+        "--numprocesses=auto",
+        *CLOCKLESS_TESTS,
+        env={"TRIOQUEUE_SEEDS": "500-5000", "TRIOQUEUE_HYPOTHESIS_EXAMPLES": "1000"},
+    )
+    session.run("python", "tests/report.py", str(report), "docs/_generated/test_report.md")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Runs all tests that have no session of their own."""
-    elsewhere = [f"--ignore={folder}" for folder in (STORE_TESTS, FAULT_TESTS, TYPE_TESTS, *LONG_TESTS)]
+    elsewhere = [f"--ignore={folder}" for folder in (STORE_TESTS, FAULT_TESTS, TYPE_TESTS, *CLOCKLESS_TESTS)]
     pytest(session, *([] if session.posargs else elsewhere))
 
 

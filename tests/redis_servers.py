@@ -40,7 +40,8 @@ class ServerFailed(Exception):
 def find_servers() -> dict[str, Path]:
     """Finds the redis-servers of this machine: version -> binary, the default one first.
 
-    All folders of the path are searched: a wheel's own script in an environment hides an installed server.
+    The default is the first one found, or the first whose version begins as $TRIOQUEUE_REDIS says.  All folders of the
+    path are searched: a wheel's own script in an environment hides an installed server.
     """
     found: dict[str, Path] = {}
     on_path = [shutil.which("redis-server", path=folder) for folder in os.get_exec_path()]
@@ -55,7 +56,10 @@ def find_servers() -> dict[str, Path]:
         said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
         version = said.partition("v=")[2].split(" ")[0]
         found.setdefault(version, binary)
-    return found
+    wanted = os.environ.get("TRIOQUEUE_REDIS", "")
+    if wanted and not any(version.startswith(wanted) for version in found):
+        raise ServerFailed(f"there is no redis-server {wanted}: install one, or the dependency group `tests`")
+    return dict(sorted(found.items(), key=lambda one: not one[0].startswith(wanted)))
 
 
 @attrs.frozen
@@ -68,9 +72,14 @@ class Certificates:
 
 
 def make_certificates(
-    folder: Path, *, hosts: Sequence[str] = ("IP:127.0.0.1", "DNS:localhost")
+    folder: Path, *, hosts: Sequence[str] = ("IP:127.0.0.1", "DNS:localhost"), days: int = 2
 ) -> Certificates:
-    """Makes an authority and one certificate with the `openssl` program."""
+    """Makes an authority and one certificate with the `openssl` program.
+
+    Args:
+        hosts: whom the certificate is for.
+        days: how long it is valid; -1: it expired yesterday, and its authority has not.
+    """
 
     def openssl(*args: str) -> None:
         subprocess.run(["openssl", *args], cwd=folder, check=True, capture_output=True)
@@ -85,7 +94,7 @@ def make_certificates(
     )
     (folder / "server.ext").write_text(f"subjectAltName={','.join(hosts)}\nauthorityKeyIdentifier=keyid\n")
     openssl(
-        "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
+        "x509", "-req", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", str(days),
         "-extfile", "server.ext", "-out", "server.pem",
     )  # fmt: skip
     return Certificates(folder / "ca.pem", folder / "server.pem", folder / "server.key")

@@ -3,7 +3,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trioqueue._errors import BadDeclaration
@@ -91,6 +91,18 @@ class TestLease:
     def test_a_heartbeat_on_its_way_must_count(self) -> None:
         with pytest.raises(BadDeclaration, match=r"Lease\.grace=1\.4 is shorter than 1\.5 heartbeats"):
             Lease(grace=1.4)
+
+    @given(st.integers(1, 100_000))
+    @example(200)
+    def test_exactly_enough_is_enough(self, heartbeat_ms: int) -> None:
+        """1.5 * 0.2 is more than 0.3."""
+        beat, grace, ttl = heartbeat_ms / 1000, 3 * heartbeat_ms / 2000, 2 * heartbeat_ms / 1000
+
+        assert Lease(ttl=ttl, heartbeat=beat, grace=grace).grace == grace
+        with pytest.raises(BadDeclaration, match=r"Lease\.ttl="):
+            Lease(ttl=ttl - 1e-6, heartbeat=beat, grace=grace)
+        with pytest.raises(BadDeclaration, match=r"Lease\.grace="):
+            Lease(ttl=ttl, heartbeat=beat, grace=grace - 1e-6)
 
     @given(st.floats(0.01, 100), st.floats(2, 10))
     def test_trust_outlasts_a_heartbeat(self, heartbeat: float, beats: float) -> None:

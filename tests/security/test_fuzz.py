@@ -40,6 +40,7 @@ from trioqueue import (
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.envelope import Envelope, decode_envelope, encode_envelope
 from trioqueue.messages.state import read_state
+from trioqueue.stores.contract import CHUNK, PAGE
 from trioqueue.stores.redis.keys import Keys
 
 KEYS = Keys("tq")
@@ -101,6 +102,7 @@ async def draw(command: Draw, drawn: Drawn) -> int:
 
 
 POLICY = EntityPolicy(retry=Retry(attempts=1), unknown_grace=0.0)
+LEASE = Lease(ttl=2.0, heartbeat=0.1, grace=1.0)
 
 
 def opened(server: RedisServer) -> Any:
@@ -108,7 +110,7 @@ def opened(server: RedisServer) -> Any:
         server.url,
         registry=registry,
         entities={"shape": POLICY},
-        lease=Lease(ttl=2.0, heartbeat=0.1, grace=1.0),
+        lease=LEASE,
     )
 
 
@@ -390,6 +392,81 @@ async def test_hints(clean_redis: RedisServer, seed: int) -> None:
                     await good(queues, "bystander")
             assert await good(queues, "a") == 2
             assert (await queues.statistics()).awake <= 20
+
+
+NO_NAMES = [b"", b"/", b"shape", b"shape/", b"/a", b"\xff\xfe/\0", b"shape/\xff", b"\x80"]
+"""Of all three kinds: empty, without a type or an id, not UTF-8."""
+
+
+def strays(count: int, score: int) -> dict[bytes, int]:
+    """Makes members of an index; with a count, that many sort before every entity's name."""
+    return dict.fromkeys([*NO_NAMES, *(b"!%d" % number for number in range(count))], score)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    with trio.fail_after(20):
+        while not condition():  # noqa: ASYNC110 - the server sets no event
+            await trio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "count", [0, PAGE - len(NO_NAMES) - 1, 2 * PAGE], ids=["few", "most of a page", "pages"]
+)
+async def test_names_in_the_indexes(
+    clean_redis: RedisServer, caplog: pytest.LogCaptureFixture, count: int
+) -> None:
+    """They are taken out, with one warning a kind; the heartbeat goes on, and nothing they stand before is missed."""
+    ready, victim = KEYS.placement("shape")[1], KEYS.entity(Entity("shape", "a"))[1]
+    async with opened(clean_redis) as queues:
+        assert await good(queues, "a") == 1
+        supervisor = queues._supervisor
+        assert supervisor is not None
+        before = supervisor.incarnation
+        assert before is not None
+        number = int(before.member.incarnation.rpartition(".")[2])
+        with clean_redis.client() as client:
+            for index in (KEYS.owned, KEYS.wake, KEYS.marked):
+                client.zadd(index, strays(count, number))
+            client.zadd(ready, strays(count, 0))
+            # Only the index tells of this one's command: no hint does.
+            client.rpush(
+                victim,
+                json.dumps({**valid(0), "p": {"shape_id": "a", "shape": {"$type": "Circle"}}}).encode(),
+            )
+            client.zadd(KEYS.wake, {"shape/a": number})
+            await until(lambda: client.llen(victim) == 0)
+            await until(lambda: client.zcard(KEYS.owned) == 1)
+            await until(lambda: not client.exists(KEYS.wake, KEYS.marked, ready))
+            assert await good(queues, "a") == 3
+            assert await good(queues, "b") == 1
+            await trio.sleep(LEASE.ttl)
+            assert supervisor.incarnation is before, "it lost its lease"
+            # Whoever hands its entities on finds them among its own.
+            client.zadd(KEYS.owned, strays(count, number))
+    with clean_redis.client() as client:
+        assert client.zcard(KEYS.owned) == client.zcard(KEYS.pods) == 0
+    warned = [
+        str(vars(record)["kind"]) for record in caplog.records if vars(record).get("event") == "stray_name"
+    ]
+    assert sorted(warned) == ["empty", "no type or no id", "not UTF-8"]
+
+
+async def test_entities_in_the_indexes_that_are_nobody_s(clean_redis: RedisServer) -> None:
+    """Well-formed names, which no script put there: a pod that leaves, and entities that wait, get past them."""
+    ready = KEYS.placement("shape")[1]
+    ghosts = [f"shape/ghost-{number}" for number in range(2 * CHUNK)]
+    async with opened(clean_redis) as queues:
+        assert await good(queues, "a") == 1
+        supervisor = queues._supervisor
+        assert supervisor is not None
+        assert supervisor.incarnation is not None
+        number = int(supervisor.incarnation.member.incarnation.rpartition(".")[2])
+        with clean_redis.client() as client:
+            client.zadd(ready, dict.fromkeys(ghosts, 0))
+            await until(lambda: not client.exists(ready))
+            client.zadd(KEYS.owned, dict.fromkeys(ghosts, number))
+    with clean_redis.client() as client:
+        assert client.zcard(KEYS.owned) == client.zcard(KEYS.pods) == 0
 
 
 # ------------------------------------------------------------------------------------ in the functions themselves

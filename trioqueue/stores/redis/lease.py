@@ -158,10 +158,8 @@ class ThreadLease:
         """Removes what is no entity's name from the indexes that a beat reads; a failure leaves it to the next beat."""
         indexes = (self._keys.wake, self._keys.marked, *keys[len(self._keys.common) :])
         try:
-            with self._client.pipeline(transaction=False) as pipe:
-                for index in indexes:
-                    pipe.zrem(index, *strays)
-                pipe.execute()
+            for index in indexes:
+                self._client.zrem(index, *strays)
         except redis.exceptions.RedisError as error:
             logger.warning("could not take out names that are no entity's: %s", type(error).__name__)
 

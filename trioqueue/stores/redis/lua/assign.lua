@@ -27,6 +27,8 @@ for at = 5, #ARGV, 2 do
             tell_marks(x, to)
             placed[x.ready] = true
         end
+    else
+        redis.call('ZREM', x.ready, x.name) -- a stranger put it there: it would be in the way for ever
     end
     key = key + 4
 end

@@ -56,6 +56,8 @@ for at = 8, #ARGV, 2 do
             redis.call('HSET', x.e, 'mark', suspect and 'alone' or 'among others')
         end
         let_go(x, target, now)
+    elseif redis.call('ZSCORE', OWNED, x.name) == number_of(target) then
+        redis.call('ZREM', OWNED, x.name) -- a stranger put it there: it would be named for ever
     end
     key = key + 4
 end
