@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import pytest
 from redis_servers import RedisServer, find_servers
 
+pytest_plugins = ["report"]
+
 
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:

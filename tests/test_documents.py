@@ -22,6 +22,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+import report
 from markdown_it import MarkdownIt
 from redis_servers import RedisServer
 
@@ -187,3 +188,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose):
         if "://" not in target and "_generated" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_the_report_of_the_last_long_run_is_what_its_numbers_say() -> None:
+    kept = report.PAGE.with_suffix(".json").read_text()
+
+    assert report.PAGE.read_text() == report.render(json.loads(kept)), (
+        "python tests/report.py docs/_generated/test_report.json"
+    )

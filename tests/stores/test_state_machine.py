@@ -1,7 +1,7 @@
 """The scripts do what the store in memory does, whatever is asked, in whatever order."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -82,9 +82,14 @@ def open_machine(server: RedisServer, *changes: Change) -> Iterator[type[StoreMa
         both.close()
 
 
-def test_the_scripts_do_what_memory_does(each_redis: RedisServer) -> None:
+def test_the_scripts_do_what_memory_does(
+    each_redis: RedisServer, redis_version: str, record_property: Callable[[str, object], None]
+) -> None:
     with open_machine(each_redis) as machine:
         run_state_machine_as_test(machine, settings=USUAL)
+        record_property("sequences", USUAL.max_examples)
+        record_property("answers compared", machine.both.answers.total())
+        record_property("on Redis", redis_version)
         unseen = set(ANSWERS.split()) - machine.both.answers.keys()
         assert not unseen, "this was not asked hard enough"
 

@@ -47,7 +47,7 @@ class Replicas:
     """The waiting connection.  Made by `open_replicas`."""
 
     def __init__(self, keys: Keys, patience: float) -> None:
-        self._meta = keys.meta
+        self._common, self._channel = keys.common, keys.channel
         self._patience = patience
         self._transport: Transport
         self._links = 0
@@ -123,7 +123,11 @@ class Replicas:
         """Writes, and waits until a replica has that: both go in one piece, in this order."""
         written: list[object] = []
         what = script("waited")
-        self._transport.submit(pack(("EVAL", what.source, 1, self._meta)), written.append, server=server)
+        self._transport.submit(
+            pack(("EVAL", what.source, len(self._common), *self._common, self._channel)),
+            written.append,
+            server=server,
+        )
         confirmed = await self._transport.call("WAIT", 1, ROUND_MS, server=server)
         if isinstance(written[0], Exception):
             raise written[0]
