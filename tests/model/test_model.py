@@ -4,6 +4,7 @@ TRIOQUEUE_MODEL_DEPTH multiplies how far the large instances are searched: 1 tak
 """
 
 import os
+from collections.abc import Callable
 
 import pytest
 
@@ -29,8 +30,9 @@ def told(found: Found) -> str:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_no_promise_breaks_in_any_state(name: str) -> None:
+def test_no_promise_breaks_in_any_state(name: str, record_property: Callable[[str, object], None]) -> None:
     found = exhaust(SMALL[name](rules()), drain_every=23)
+    record_property("states", found.states)
 
     assert found.broken is None, told(found)
     assert found.whole
@@ -38,28 +40,31 @@ def test_no_promise_breaks_in_any_state(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LARGER)
-def test_no_promise_breaks_nearby(name: str) -> None:
+def test_no_promise_breaks_nearby(name: str, record_property: Callable[[str, object], None]) -> None:
     found = exhaust(LARGER[name](rules()), states=STATES, drain_every=23)
+    record_property("states", found.states)
 
     assert found.broken is None, told(found)
     assert found.whole or found.states >= STATES
 
 
 @pytest.mark.parametrize("name", WALKS)
-def test_no_promise_breaks_on_random_ways(name: str) -> None:
+def test_no_promise_breaks_on_random_ways(name: str, record_property: Callable[[str, object], None]) -> None:
     found = walk(WALKS[name](rules()), walks=WAYS, seed=round(1000 * DEPTH))
+    record_property("random ways", WAYS)
 
     assert found.broken is None, told(found)
     assert found.drains == WAYS
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_promise_breaks_without(rule: str) -> None:
+def test_a_promise_breaks_without(rule: str, record_property: Callable[[str, object], None]) -> None:
     found = exhaust(broken(rule), states=ENOUGH, drain_every=5)
 
     assert found.broken, (
         f"{found.states} states of {MUTANTS[rule]!r} show no need for the rule: {RULES[rule]}"
     )
+    record_property("rules that are needed", 1)
 
 
 def test_the_command_line_explains_a_rule(capsys: pytest.CaptureFixture[str]) -> None:
