@@ -11,19 +11,17 @@ from faults.lab import Lab
 from faults.proxy import Proxy
 from faults.shelf_pod import LEASE
 
-from trioqueue import AtomicQueues, open_atomic_queues
-
 PODS = 4
 SENDERS = 2
 ENTITIES = 200
 LINES = 4
-"""Tasks of a sender, each with its own entities, so that the order of sending is known."""
+"""Tasks of a sender."""
 
 PAUSE = (0.3, 0.9)
 """Seconds between two faults."""
 
-SPACING = 0.03
-"""Seconds between two sends of one task: about 250 a second of all."""
+LIFE = (5.0, 15.0)
+"""Seconds that a sender lives until it is killed."""
 
 
 class Chaos:
@@ -89,23 +87,29 @@ class Chaos:
 async def send_for(
     lab: Lab, proxy: Proxy, number: int, seconds: float, fired: Counter[str], seed: int
 ) -> None:
-    """Sends to this sender's share of the entities, over a link that breaks now and then."""
+    """Has this sender's share of the entities sent to: by processes that are killed, over a link that breaks."""
     dice = Random(seed * 100 + number)
     shelves = [f"shelf-{n}" for n in range(ENTITIES) if n % SENDERS == number]
+    lines = [shelves[n::LINES] for n in range(LINES)]
     ends_at = time.monotonic() + seconds
-
-    async def line(queues: AtomicQueues, mine: list[str]) -> None:
-        while time.monotonic() < ends_at:
-            slow = dice.random() < 0.1
-            await lab.send(dice.choice(mine), queues, seconds=dice.uniform(0.05, 0.3) if slow else 0.0)
-            await trio.sleep(dice.uniform(0, 2 * SPACING))
-
-    async with open_atomic_queues(proxy.url, prefix=lab.prefix) as queues, trio.open_nursery() as nursery:
+    generation = first = 0
+    async with trio.open_nursery() as nursery:
         nursery.start_soon(_break_now_and_then, proxy, dice, fired)
-        async with trio.open_nursery() as lines:
-            for n in range(LINES):
-                lines.start_soon(line, queues, shelves[n::LINES])
+        while True:
+            name = f"sender{number}-{generation}"
+            sender = lab.sender_process(name, proxy.url, lines=lines, first=first, seed=dice.randrange(10**6))
+            await sender.wait_ready()
+            life, left = dice.uniform(*LIFE), ends_at - time.monotonic()
+            await trio.sleep(max(0.0, min(life, left)))
+            if left <= life:
+                break
+            sender.kill()
+            fired["sender kill"] += 1
+            generation, first = generation + 1, sender.next_number(first)
         nursery.cancel_scope.cancel()
+    sender.signal(signal.SIGTERM)
+    code = await sender.wait_ended()
+    assert code == 0, f"{sender.name} ended with {code}: {sender.noise()}"
 
 
 async def _break_now_and_then(proxy: Proxy, dice: Random, fired: Counter[str]) -> None:

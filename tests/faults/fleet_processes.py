@@ -1,4 +1,4 @@
-"""Pods as real processes: started, killed, frozen, told to end, and what they wrote."""
+"""Pods and senders as real processes: started, killed, frozen, told to end, and what they wrote."""
 
 import json
 import os
@@ -16,42 +16,15 @@ from faults.history import read_lines
 HERE = Path(__file__).parent
 
 
-class PodProcess:
-    """One pod; ended with the block that started it.
+class FleetProcess:
+    """One process of a fleet; ended with the block that started it."""
 
-    Args:
-        options: Of `open_pod`.
-        mutant: The broken protocol that it runs; none.
-        sends: How many commands it sends itself.
-        calls: Whether it calls once and gives up.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        log: Path,
-        *,
-        effects: str = "",
-        options: dict[str, Any] | None = None,
-        mutant: str = "",
-        sends: int = 0,
-        calls: bool = False,
-    ) -> None:
+    def __init__(self, module: str, log: Path, settings: dict[str, Any]) -> None:
         self.log, self.name = log, log.stem
-        settings = {
-            "url": url,
-            "log": str(log),
-            "name": self.name,
-            "effects": effects,
-            "options": options or {},
-            "mutant": mutant,
-            "sends": sends,
-            "calls": calls,
-        }
         self._noise = log.with_suffix(".err").open("wb")
         paths = [str(HERE.parent), *filter(None, sys.path)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "faults.shelf_pod", json.dumps(settings)],
+            [sys.executable, "-m", module, json.dumps({"log": str(log), **settings})],
             stdout=subprocess.PIPE,
             stderr=self._noise,
             text=True,
@@ -61,7 +34,7 @@ class PodProcess:
     async def wait_ready(self) -> None:
         assert self._process.stdout is not None
         line = await trio.to_thread.run_sync(self._process.stdout.readline)
-        assert line == "ready\n", f"the pod did not come up: {line!r}\n{self.noise()}"
+        assert line == "ready\n", f"{self.name} did not come up: {line!r}\n{self.noise()}"
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -100,8 +73,41 @@ class PodProcess:
         return self.log.with_suffix(".err").read_text()[-2000:]
 
     def lines(self) -> list[dict[str, Any]]:
-        """Reads what the pod wrote so far."""
+        """Reads what it wrote so far."""
         return read_lines(self.log)
+
+
+class PodProcess(FleetProcess):
+    """One pod.
+
+    Args:
+        options: Of `open_pod`.
+        mutant: The broken protocol that it runs; none.
+        sends: How many commands it sends itself.
+        calls: Whether it calls once and gives up.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        log: Path,
+        *,
+        effects: str = "",
+        options: dict[str, Any] | None = None,
+        mutant: str = "",
+        sends: int = 0,
+        calls: bool = False,
+    ) -> None:
+        settings = {
+            "url": url,
+            "name": log.stem,
+            "effects": effects,
+            "options": options or {},
+            "mutant": mutant,
+            "sends": sends,
+            "calls": calls,
+        }
+        super().__init__("faults.shelf_pod", log, settings)
 
     def running(self) -> list[dict[str, Any]]:
         """Names the starts that have no end: handlers that run, or ran when the pod died."""
@@ -117,6 +123,25 @@ class PodProcess:
 
     def saw(self, event: str) -> bool:
         return any(line["what"] == event for line in self.lines())
+
+
+class SenderProcess(FleetProcess):
+    """One sender.
+
+    Args:
+        lines: The shelves of each of its tasks.
+        first: The number that it begins with.
+    """
+
+    def __init__(
+        self, url: str, log: Path, *, prefix: str, lines: list[list[str]], first: int, seed: int
+    ) -> None:
+        settings = {"url": url, "prefix": prefix, "lines": lines, "first": first, "seed": seed}
+        super().__init__("faults.shelf_sender", log, settings)
+
+    def next_number(self, first: int) -> int:
+        """Says with what a successor begins."""
+        return max((line["number"] + 1 for line in self.lines()), default=first)
 
 
 async def until(condition: Callable[[], Any], seconds: float = 15.0) -> Any:

@@ -1,5 +1,6 @@
 """A fleet under test: pods in this process or in their own, each behind a proxy if wanted, and the verdict on them."""
 
+import signal
 import time
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -10,7 +11,7 @@ from typing import Any
 import trio
 from faults.checker import SLACK, Verdict, check
 from faults.effects import EffectsOfPod, EffectStore, open_effects
-from faults.fleet_processes import PodProcess
+from faults.fleet_processes import FleetProcess, PodProcess, SenderProcess
 from faults.history import Freeze, History, Log, read_lines
 from faults.proxy import Proxy, open_proxy
 from faults.shelf_pod import LEASE, Echoes, Shelf, Take, open_pod
@@ -78,6 +79,7 @@ class Lab:
         self.proxies: list[Proxy] = []
         self.pods: list[Pod] = []
         self.processes: list[PodProcess] = []
+        self.senders: list[SenderProcess] = []  # in the order of their starts
         self._numbers: dict[str, int] = {}
 
     # ------------------------------------------------------------------ who takes part
@@ -123,6 +125,15 @@ class Lab:
             calls=calls,
         )
         self.processes.append(process)
+        return process
+
+    def sender_process(
+        self, name: str, url: str, *, lines: list[list[str]], first: int, seed: int
+    ) -> SenderProcess:
+        """Starts a sender in a process of its own."""
+        log = self.folder / f"{name}.jsonl"
+        process = SenderProcess(url, log, prefix=self.prefix, lines=lines, first=first, seed=seed)
+        self.senders.append(process)
         return process
 
     # ------------------------------------------------------------------ what is done
@@ -236,11 +247,12 @@ class Lab:
 
     async def end_processes(self) -> None:
         """Ends what is still alive, politely."""
-        for process in self.processes:
+        processes: list[FleetProcess] = [*self.processes, *self.senders]
+        for process in processes:
             if process.alive():
                 process.thaw()
-                process.signal(15)
-        for process in self.processes:
+                process.signal(signal.SIGTERM)
+        for process in processes:
             with trio.move_on_after(10) as scope:
                 await process.wait_ended()
             assert not scope.cancelled_caught, f"{process.name} does not end"
@@ -261,7 +273,7 @@ class Lab:
         for pod in self.pods:
             await pod.stop()
         await self.end_processes()
-        for process in self.processes:
+        for process in (*self.senders, *self.processes):
             self.history.take_log(process.name, process.lines())
         for pod in self.pods:
             self.history.take_log(pod.name, read_lines(pod.log.path))
@@ -296,6 +308,6 @@ async def open_lab(server: RedisServer, folder: Path, *, proxied: bool = False) 
                     await pod.stop()
                 lab._proxies.set()
         finally:
-            for process in lab.processes:
+            for process in (*lab.processes, *lab.senders):
                 process.end()
         nursery.cancel_scope.cancel()
