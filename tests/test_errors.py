@@ -39,6 +39,7 @@ EXAMPLES = [
     NotRegistered("The class Deposit", "decorate it with @command"),
     BadEntityId("", "is empty: give the entity a name"),
     PayloadTooLarge(300, 200),
+    PayloadTooLarge(300, 200, together=True),
     StateTooLarge(300, 200),
     EncodeError("nan is no JSON number"),
     DecodeError("it is not JSON", b"{"),

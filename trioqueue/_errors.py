@@ -77,16 +77,23 @@ class BadEntityId(TrioqueueError):
 
 @attrs.define
 class PayloadTooLarge(TrioqueueError):
-    """Tells that an encoded command is larger than its entity type allows.
+    """Tells that an encoded command is larger than its entity type allows, or `together` too many are sent at once.
 
     Raised by sending, before anything is written; raised in a handler, the turn fails like by any error.  Send a
-    reference to the data, or raise `EntityPolicy.max_payload`.  Not raised for state: see `StateTooLarge`.
+    reference to the data, or raise `EntityPolicy.max_payload`; of many commands, send fewer in one `send_many` or
+    turn.  Not raised for state: see `StateTooLarge`.
     """
 
     size: int
     limit: int
+    together: bool = False
 
     def __str__(self) -> str:
+        if self.together:
+            return (
+                f"The commands take {self.size} bytes together and {self.limit} are allowed in one go: "
+                "send fewer at once."
+            )
         return (
             f"The command takes {self.size} bytes and {self.limit} are allowed: "
             "send a reference to the data, or raise EntityPolicy.max_payload."

@@ -25,7 +25,7 @@ from trioqueue._signals import wait_for_end
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, CommandInfo, info_of
 from trioqueue.messages.envelope import Envelope, encode_envelope
-from trioqueue.messages.policy import EntityPolicy
+from trioqueue.messages.policy import MAX_GROUP_BYTES, EntityPolicy
 from trioqueue.messages.registry import Registry
 from trioqueue.messages.rejection import rejection_from
 from trioqueue.messages.state import read_state, state_info_of
@@ -147,6 +147,9 @@ class AtomicQueues:
             one = self.encode(command, command_id := self._next_id())
             outgoing.append(one)
             receipts.append(Receipt(one.entity.type, one.entity.id, command_id))
+        size = sum(len(one.data) for one in outgoing)
+        if size > MAX_GROUP_BYTES:
+            raise PayloadTooLarge(size, MAX_GROUP_BYTES, together=True)
         if outgoing:
             await self._send(outgoing)
             await self._store.secure()

@@ -24,7 +24,7 @@ from trioqueue import (
     open_atomic_queues,
     state,
 )
-from trioqueue.messages.policy import MAX_COMMAND_BYTES, MAX_STATE_BYTES
+from trioqueue.messages.policy import MAX_COMMAND_BYTES, MAX_GROUP_BYTES, MAX_STATE_BYTES
 from trioqueue.stores.contract import MAX_BATCH_BYTES
 
 registry = Registry()
@@ -55,6 +55,15 @@ class Pass(Command[int]):
     size: int
 
 
+@command("shelf")
+class Flood(Command[None]):
+    """Sends so many of this size with its commit."""
+
+    shelf_id: str = entity_id()
+    size: int
+    count: int
+
+
 @registry.handles(Fill)
 async def fill(command: Fill, shelf: Shelf) -> int:
     shelf.text = command.text
@@ -71,6 +80,12 @@ async def grow(command: Grow, shelf: Shelf) -> int:
 async def pass_on(command: Pass, context: Context) -> int:
     context.send(Fill("child", "x" * command.size))
     return command.size
+
+
+@registry.handles(Flood)
+async def flood(command: Flood, context: Context) -> None:
+    for _ in range(command.count):
+        context.send(Fill("child", "x" * command.size))
 
 
 @pytest.fixture(params=["memory", "redis"])
@@ -114,6 +129,17 @@ async def test_a_child_too_large_fails_the_turn(url: str) -> None:
         assert await queues.call(Pass("a", 1000)) == 1000
         await queues.wait_settled()
         assert (await queues.state(Shelf, "child")).text == "x" * 1000
+
+
+async def test_more_than_goes_in_one_piece_is_refused_whole(url: str) -> None:
+    text = "x" * (MAX_COMMAND_BYTES - 200)
+    async with opened(url, max_payload=MAX_COMMAND_BYTES) as queues:
+        with pytest.raises(PayloadTooLarge, match="together"):
+            await queues.send_many([Fill("a", text)] * (MAX_GROUP_BYTES // len(text) + 1))
+        with pytest.raises(CallFailed, match="together"):
+            await queues.call(Flood("a", len(text), MAX_GROUP_BYTES // len(text) + 1))
+        await queues.wait_settled()
+        assert (await queues.state(Shelf, "a")).text == ""
 
 
 async def test_a_state_too_large_fails_the_turn_and_stays_what_it_was(url: str) -> None:

@@ -34,6 +34,9 @@ It is the size of a worker's batch, so a single command never costs more memory 
 MAX_STATE_BYTES = 1_048_576
 """Bytes of one encoded state, likewise: it is written with each commit that changes it, while Redis serves nobody."""
 
+MAX_GROUP_BYTES = 64 * 1_048_576
+"""Bytes of the commands of one `send_many`, or of one turn: they travel in one piece, and Redis hangs up at 1 GiB."""
+
 
 def _seconds(
     low: float = 0.0, *, above: bool = False

@@ -7,9 +7,10 @@ from typing import Any, Generic, Protocol, TypeVar
 import attrs
 import trio
 
-from trioqueue._errors import Closed
+from trioqueue._errors import Closed, PayloadTooLarge
 from trioqueue._names import Entity
 from trioqueue.messages.command import Command
+from trioqueue.messages.policy import MAX_GROUP_BYTES
 from trioqueue.stores.contract import Outgoing
 
 R = TypeVar("R")
@@ -76,6 +77,7 @@ class Context:
     _child_id: str = attrs.field(alias="child_id")
     # What goes out with the commit, in this order; None once the turn is over.
     _children: list[Outgoing] | None = attrs.field(factory=list[Outgoing])
+    _children_bytes: int = 0
 
     def __repr__(self) -> str:
         return f"<Context {self.entity}/{self.entity_id} {self.command_id} attempt {self.attempt}>"
@@ -107,6 +109,10 @@ class Context:
         if self._children is None:
             raise Closed
         outgoing = self._sender.encode(command, f"{self._child_id}.{len(self._children)}")
+        size = self._children_bytes + len(outgoing.data)
+        if size > MAX_GROUP_BYTES:
+            raise PayloadTooLarge(size, MAX_GROUP_BYTES, together=True)
+        self._children_bytes = size
         self._children.append(outgoing)
         entity = outgoing.entity
         return Receipt(entity.type, entity.id, f"{self._child_id}.{len(self._children) - 1}")

@@ -26,7 +26,7 @@ from trioqueue.stores.contract import (
     Reply,
     Silent,
 )
-from trioqueue.stores.redis.batch import MAX_COMMANDS, MAX_SECTIONS
+from trioqueue.stores.redis.batch import BYTES_A_COMMAND, MAX_COMMANDS, MAX_SECTIONS
 from trioqueue.stores.redis.store import RedisStore, open_redis_store
 
 A, B, C = (Entity("account", name) for name in "abc")
@@ -101,6 +101,10 @@ async def test_calls_are_bounded(store: RedisStore, member: Member) -> None:
     many = [b"x"] * (MAX_COMMANDS * 2 // 3)
     await at_once(*(lambda: store.send(group(B, *many)) for _ in range(3)))
     assert written(store) == before + 3, "a large group goes alone"
+    before = written(store)
+    large = b"x" * (BYTES_A_COMMAND * MAX_COMMANDS // 10)
+    await at_once(*(lambda: store.send(group(B, large)) for _ in range(18)))
+    assert written(store) == before + 2, "nine large ones fill a call"
 
 
 async def test_the_order_of_one_moment_is_kept(store: RedisStore, member: Member, client: Any) -> None:

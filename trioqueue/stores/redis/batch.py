@@ -35,6 +35,9 @@ MAX_SECTIONS = 128
 MAX_COMMANDS = 1000
 """Commands in one send call, for the same reason; a larger group goes alone, as it must stay whole."""
 
+BYTES_A_COMMAND = 8192
+"""Bytes that count as one more command: so many take about as long, and a call stays far below what Redis takes."""
+
 Answer = Callable[[object], None]
 """Takes one section's answer, or an exception; called once, and must not raise."""
 
@@ -50,7 +53,9 @@ class SendSection:
     on_claim: Callable[[Entity, SendClaimAnswer], None] | None = None
 
     def size(self) -> int:
-        return len(self.group.commands)
+        """Says what it adds to a call, in commands."""
+        commands = self.group.commands
+        return len(commands) + sum([len(data) for _, data in commands]) // BYTES_A_COMMAND
 
     def fits(self, first: "SendSection") -> bool:
         return not self.wishes or self.member == first.member
@@ -86,7 +91,9 @@ class CommitSection:
     answer: Answer
 
     def size(self) -> int:
-        return self.commit.pops + len(self.commit.children)
+        commit = self.commit
+        size = len(commit.state or b"") + sum([len(child.data) for child in commit.children])
+        return commit.pops + len(commit.children) + size // BYTES_A_COMMAND
 
     def fits(self, first: "CommitSection") -> bool:
         return self.member == first.member
