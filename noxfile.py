@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2024.10.9"
 # The quick ones first, and the tests last, so that the log ends with their summary.
@@ -117,7 +118,7 @@ def soak(session: nox.Session) -> None:
     def run(*args: str, **env: str) -> None:
         try:
             pytest(session, *args, env=env)
-        except nox.command.CommandFailed:
+        except CommandFailed:
             failed.append(" ".join(args))  # the rest is run all the same, and the report shows it
 
     session.install("-q", ".[cli]", *group("tests"))

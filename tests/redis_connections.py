@@ -31,7 +31,7 @@ class Proxy:
     """Stands between a client and a server, and can be told to misbehave."""
 
     def __init__(self, port: int) -> None:
-        self._upstream = port
+        self.upstream = port
         self._downstream: trio.SocketStream | None = None
         self.url = ""
         self.connections = 0
@@ -48,7 +48,7 @@ class Proxy:
     async def serve(self, client: trio.SocketStream) -> None:
         self.connections += 1
         self._downstream = client
-        async with client, await trio.open_tcp_stream("127.0.0.1", self._upstream) as server:
+        async with client, await trio.open_tcp_stream("127.0.0.1", self.upstream) as server:
             with trio.CancelScope() as scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._pass_on, client, server, scope)

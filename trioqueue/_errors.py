@@ -214,7 +214,8 @@ class AccessDenied(TrioqueueError):
 class Incompatible(TrioqueueError):
     """Tells that this store cannot be used as it is: its version, its settings, or what another layout left there.
 
-    Raised by `open_atomic_queues`; nothing was written.  The message names what differs and how to change it.
+    Raised by `open_atomic_queues`, or later where it has changed; nothing was written.  The message names what differs
+    and how to change it.
     """
 
     reason: str

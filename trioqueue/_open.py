@@ -181,6 +181,8 @@ def _open_store(
             logger.warning(
                 "no URL given and TRIOQUEUE_URL not set: memory:// is used, nothing outlives this process"
             )
+    if replicated and (isinstance(url, MemoryServer) or url.lower().startswith("memory:")):
+        raise Incompatible("memory:// has no replicas, open a Redis or leave out durability='replica'")
     if isinstance(url, MemoryServer):
         return open_memory_store(url)
     scheme, separator, rest = url.partition("://")

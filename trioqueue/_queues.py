@@ -174,7 +174,8 @@ class AtomicQueues:
             UnknownCommand: No pod had a handler for it for `EntityPolicy.unknown_grace`.
             CallCancelled: Somebody else cancelled it.
             DeadlineExceeded: The deadline that travelled with it passed.
-            NotReplicated: It is done, and with `durability="replica"` no replica is known to have that.
+            NotReplicated: It is accepted and may have been handled, and with `durability="replica"` no replica is
+                known to have that.
             ReentrantCall: Inside a handler: the call leads back to an entity that waits for it.
         """
         self._check_open()
@@ -219,8 +220,9 @@ class AtomicQueues:
         waiting = self._receiver.expect(command_id)
         try:
             await self._send([outgoing])
+            await self._store.secure()  # else a command that is gone would be waited for
             outcome = await waiting.wait()
-            await self._store.secure()  # of the commit too, which came after the send
+            await self._store.secure()  # of the commit
         except trio.Cancelled:
             if self._services is not None:
                 self._services.start_soon(self._cancel_quietly, outgoing.entity, command_id)

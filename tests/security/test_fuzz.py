@@ -469,6 +469,25 @@ async def test_entities_in_the_indexes_that_are_nobody_s(clean_redis: RedisServe
         assert client.zcard(KEYS.owned) == client.zcard(KEYS.pods) == 0
 
 
+async def test_strangers_among_pods_and_loads(clean_redis: RedisServer) -> None:
+    """Nothing is placed with who never joined, no heartbeat ends for one, and a dead pod behind them is reaped."""
+    load, ready = KEYS.placement("shape")
+    strangers = {b"foo": -1, b"foo.5": -1, b"\xff": -1, b"": -1}
+    async with opened(clean_redis) as queues:
+        assert queues._supervisor is not None
+        before = queues._supervisor.incarnation
+        with clean_redis.client() as client:
+            client.zadd(load, strangers)
+            client.zadd(KEYS.pods, strangers)
+            client.zadd(ready, {f"other/{number}": 0 for number in range(2 * CHUNK)})
+            async with open_atomic_queues(clean_redis.url) as sender:
+                assert await good(sender, "a") == 1
+            await until(lambda: client.zcard(KEYS.pods) == 1)
+            await until(lambda: not client.exists(ready))
+        await trio.sleep(LEASE.ttl)
+        assert queues._supervisor.incarnation is before, "it lost its lease"
+
+
 # ------------------------------------------------------------------------------------ in the functions themselves
 CODEC = Codec()
 JSON = st.recursive(

@@ -214,7 +214,7 @@ class Lease:
     """
 
     ttl: float = attrs.field(default=3.0, validator=[_seconds(above=True), _finite])
-    heartbeat: float = attrs.field(default=1.0, validator=[_seconds(above=True), _finite])
+    heartbeat: float = attrs.field(default=1.0, validator=[_seconds(0.001), _finite])
     grace: float = attrs.field(default=1.5, validator=[_seconds(above=True), _finite])
     stall_limit: float = attrs.field(default=10.0, validator=_seconds(above=True))
 

@@ -182,6 +182,8 @@ def user_error(error: Exception, address: str) -> Exception:
         return AccessDenied(f"this user lacks a right it needs ({text}), grant it in the ACL rules")
     if isinstance(error, redis.exceptions.ReadOnlyError) or "-READONLY " in text:
         return StoreUnavailable(address, "it is a read-only replica")
+    if "NOREPLICAS" in text:
+        return Incompatible("it takes nothing without the replicas of its min-replicas-to-write, attach them")
     if "WRONGTYPE" in text:
         return Incompatible("a key with trioqueue's prefix holds something else, choose another prefix")
     return StoreUnavailable(address, text)

@@ -451,6 +451,6 @@ async def open_redis_store(
         await check_server(transport, keys, str(address), allow_eviction=allow_eviction)
         if replicated:
             store._replicas = await connections.enter_async_context(
-                open_replicas(address, keys, client, unanswered)
+                open_replicas(transport, address, keys, client, unanswered)
             )
         yield store

@@ -98,6 +98,8 @@ class Transport:
         self._closed = False
         self._writer = Bench()
         self._silence = SilenceWatch(self._backlog.in_flight, reply_timeout)
+        # What serves the present link; None while there is none.
+        self._serving: trio.CancelScope | None = None
         # Why the last link ended or could not be opened; None while none ever did.
         self._doubt: TrioqueueError | None = None
         # Seconds before the next attempt to reconnect.
@@ -121,7 +123,8 @@ class Transport:
         `StoreUnavailable` or `Closed`.  If it raises, the transport crashes.
 
         Args:
-            packed: one command that is answered by exactly one reply, does not block, and may be repeated.
+            packed: one command that is answered by exactly one reply and may be repeated.  One that blocks, holds up
+                all that are asked behind it, and is not to block for `reply_timeout`.
             server: the run id of the only server it may be sent to; None for any.
         """
         if self._closed:
@@ -172,6 +175,12 @@ class Transport:
             self._writer.wake()
         else:
             self._call_hooks()
+
+    def renew(self, why: str) -> None:
+        """Gives the present link up, for another one to the same address; nothing while there is none."""
+        if self._serving is not None:
+            self._doubt = StoreUnavailable(str(self._greeting.address), why)
+            self._serving.cancel()
 
     def _call_hooks(self) -> None:
         for hook in self._hooks:
@@ -280,8 +289,10 @@ class Transport:
             nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
+            self._serving = nursery.cancel_scope
             for part in (self._write, self._read, self._watch_silence):
                 nursery.start_soon(until_doubt, part)
+        self._serving = None
         self._connected = False
         self._backlog.take_back()
         self._call_hooks()

@@ -37,8 +37,13 @@ local marked = redis.call('ZRANGEBYSCORE', MARKED, number, number, 'LIMIT', 0, p
 local room = tonumber(redis.call('HGET', FLEET, 'room:' .. incarnation) or 0) - owned
 local ready = {}
 for i = 7, #KEYS do
+    local start = string.match(KEYS[i], 'ready:(.*)$') .. '/'
     for _, name in ipairs(redis.call('ZRANGE', KEYS[i], 0, chunk - 1)) do
-        ready[#ready + 1] = name
+        if string.sub(name, 1, #start) == start then
+            ready[#ready + 1] = name
+        else
+            redis.call('ZREM', KEYS[i], name) -- a stranger put it there: it would be in the way for ever
+        end
     end
 end
 local silent = {}
@@ -46,7 +51,9 @@ local pods = redis.call('ZRANGE', PODS, 0, -1, 'WITHSCORES')
 for i = 1, #pods, 2 do
     local last = tonumber(pods[i + 1])
     local limit = redis.call('HGET', FLEET, 'silent_us:' .. pods[i])
-    if last <= 0 or now > last + tonumber(limit or 0) then
+    if not limit then
+        redis.call('ZREM', PODS, pods[i]) -- a stranger put it there: who joins has one
+    elseif last <= 0 or now > last + tonumber(limit) then
         silent[#silent + 1] = pods[i]
         silent[#silent + 1] = redis.call('HGET', FLEET, 'types:' .. pods[i]) or ''
     end

@@ -8,7 +8,8 @@ local function has_room(incarnation)
     if not room_left[incarnation] then
         local number = number_of(incarnation)
         local room = redis.call('HGET', FLEET, 'room:' .. incarnation)
-        room_left[incarnation] = tonumber(room or 0) - redis.call('ZCOUNT', OWNED, number, number)
+        -- Who is not in the fleet was put among the loads by a stranger, and may be called anything.
+        room_left[incarnation] = room and tonumber(room) - redis.call('ZCOUNT', OWNED, number, number) or 0
     end
     return room_left[incarnation] > 0
 end
