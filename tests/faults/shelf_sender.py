@@ -10,6 +10,8 @@ one was killed.
 import json
 import signal
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -17,7 +19,7 @@ import trio
 from faults.history import Log
 from faults.shelf_pod import Take
 
-from trioqueue import AtomicQueues, open_atomic_queues
+from trioqueue import AtomicQueues, StoreUnavailable, open_atomic_queues
 
 SPACING = 0.03
 """Seconds between two sends of one task, on average: 130 a second of four tasks."""
@@ -37,9 +39,22 @@ async def send_to(queues: AtomicQueues, log: Log, shelves: list[str], first: int
         await trio.sleep(dice.uniform(0, 2 * SPACING))
 
 
+@asynccontextmanager
+async def open_patiently(url: str, prefix: str) -> AsyncGenerator[AtomicQueues]:
+    """Opens, and once more where the link broke meanwhile: a first attempt that fails is reported at once."""
+    async with AsyncExitStack() as stack:
+        while True:
+            try:
+                queues = await stack.enter_async_context(open_atomic_queues(url, prefix=prefix))
+            except StoreUnavailable:
+                continue
+            yield queues
+            return
+
+
 async def main(settings: dict[str, Any]) -> None:
     log, dice = Log(settings["log"]), Random(settings["seed"])
-    async with open_atomic_queues(settings["url"], prefix=settings["prefix"]) as queues:
+    async with open_patiently(settings["url"], prefix=settings["prefix"]) as queues:
         print("ready", flush=True)
         async with trio.open_nursery() as nursery:
             for shelves in settings["lines"]:
