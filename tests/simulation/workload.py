@@ -180,6 +180,8 @@ class Workload:
 
         async def crash() -> None:
             await trio.sleep(self.dice.expovariate(2))
+            # It interrupts the handler that runs meanwhile, whose command is started once more.
+            self.write(history.Fault(trio.current_time(), "activation crashed"))
             raise ConnectionError("the device has gone")
 
         if self.dice.random() < ends_badly:
