@@ -1,11 +1,17 @@
 """Redis servers for whoever asks: one for the whole run, emptied for each test, or one of each version found."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 from redis_servers import RedisServer, find_servers
 
 pytest_plugins = ["report"]
+
+
+def pytest_sessionstart() -> None:
+    """Has Ctrl-C mean what it means to a user: what a shell runs in the background ignores it, children included."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
