@@ -100,8 +100,8 @@ def simulation(session: nox.Session) -> None:
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """Runs every fault against every request, link, Redis and handler."""
-    pytest(session, FAULT_TESTS, f"--ignore={SOAK_TEST}")
+    """Runs every fault against every request, link, Redis and handler, and a minute of chaos."""
+    pytest(session, FAULT_TESTS)
 
 
 @nox.session(default=False)

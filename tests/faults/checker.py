@@ -13,6 +13,10 @@ from trioqueue import Lease
 SLACK = 0.5
 """Seconds for noticing, connecting and starting, beyond what is promised."""
 
+BEGINNING = 0.05
+"""Seconds, on a busy machine, between the last look at the lease and the first line that a handler writes: a pod may be
+frozen there too."""
+
 
 @attrs.define
 class Verdict:
@@ -83,10 +87,7 @@ def check(
         left=list(history.left),
         standstills=history.standstills,
     )
-    freezes: dict[str, list[Freeze]] = defaultdict(list)
-    for freeze in history.freezes:
-        if freeze.end - freeze.start > lease.ttl - lease.margin:
-            freezes[freeze.pod].append(freeze)
+    freezes = _past_the_lease(history.freezes, lease)
     turns: dict[str, list[Turn]] = defaultdict(list)
     for turn in sorted(history.turns, key=lambda turn: turn.start):
         turns[turn.entity].append(turn)
@@ -94,11 +95,26 @@ def check(
         _check_outcome(history, entity, verdict)
     for entity, of_entity in turns.items():
         if entity not in excused:
-            _check_overlap(of_entity, freezes, verdict)
+            _check_overlap(history, of_entity, freezes, verdict)
             _check_fences(of_entity, freezes, lease, verdict)
             _check_healing(history, entity, of_entity, freezes, heals_within, verdict)
     _check_effects(history, freezes, lease, excused, verdict)
     return verdict
+
+
+def _past_the_lease(freezes: list[Freeze], lease: Lease) -> dict[str, list[Freeze]]:
+    """Lists by pod the freezes that outlasted its lease; those with no time for a heartbeat in between are one."""
+    whole: dict[str, list[Freeze]] = defaultdict(list)
+    for freeze in sorted(freezes, key=lambda freeze: freeze.start):
+        before = whole[freeze.pod]
+        if before and freeze.start - before[-1].end < lease.heartbeat:
+            before[-1] = Freeze(freeze.pod, before[-1].start, freeze.end)
+        else:
+            before.append(freeze)
+    longest = lease.ttl - lease.margin
+    return defaultdict(
+        list, {pod: [one for one in of_pod if one.end - one.start > longest] for pod, of_pod in whole.items()}
+    )
 
 
 def _check_outcome(history: History, entity: str, verdict: Verdict) -> None:
@@ -130,7 +146,9 @@ def _check_outcome(history: History, entity: str, verdict: Verdict) -> None:
         verdict.children.append(f"{entity} has echoes {history.echoed[entity]}, not {echoes}")
 
 
-def _check_overlap(turns: list[Turn], freezes: dict[str, list[Freeze]], verdict: Verdict) -> None:
+def _check_overlap(
+    history: History, turns: list[Turn], freezes: dict[str, list[Freeze]], verdict: Verdict
+) -> None:
     """Finds handlers of one entity at the same time; a pod that was frozen past its lease is excused."""
     latest = turns[0]
     for turn in turns[1:]:
@@ -140,14 +158,25 @@ def _check_overlap(turns: list[Turn], freezes: dict[str, list[Freeze]], verdict:
             else:
                 verdict.overlaps.append(
                     f"{turn.entity}: {turn.number} on {turn.pod} began {latest.end - turn.start:.3f} s before "
-                    f"{latest.number} on {latest.pod} ended"
+                    f"{latest.number} on {latest.pod} ended; " + _tale(history, turn, latest)
                 )
         if turn.end >= latest.end:
             latest = turn
 
 
+def _tale(history: History, turn: Turn, latest: Turn) -> str:
+    """Tells what became of two pods before their handlers overlapped, in seconds from the start of the later one."""
+    pods = (turn.pod, latest.pod)
+    told = [(latest.start, f"{latest.number} began on {latest.pod}")]
+    told += [(one.start, f"{one.pod} froze") for one in history.freezes if one.pod in pods]
+    told += [(one.end, f"{one.pod} thawed") for one in history.freezes if one.pod in pods]
+    told += [(at, f"{pod} gave its lease up") for pod in pods for at in history.lapses.get(pod, ())]
+    near = sorted((at - turn.start, what) for at, what in told if abs(at - turn.start) < 5.0)
+    return ", ".join(f"{at:+.3f} s: {what}" for at, what in near)
+
+
 def _frozen(turn: Turn, freezes: dict[str, list[Freeze]]) -> bool:
-    return any(one.start < turn.end and turn.start < one.end for one in freezes[turn.pod])
+    return any(one.start < turn.end and turn.start < one.end + BEGINNING for one in freezes[turn.pod])
 
 
 def _thawed(pod: str, at: float, freezes: dict[str, list[Freeze]], lease: Lease) -> bool:

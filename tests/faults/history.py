@@ -80,6 +80,7 @@ class History:
         confirmed: Entity -> numbers of confirmed sends, in order.
         doubtful: Entity -> numbers whose sends were not confirmed: each may stand or not.
         turns: All starts of handlers.
+        lapses: Pod -> when it gave its lease up.
         deaths: Pod -> when its process was seen to be dead.
         freezes: When pods stood still.
         faults: When something was done, and to which pod; "": to all of them, or nobody knows.
@@ -98,6 +99,7 @@ class History:
     confirmed_at: dict[tuple[str, int], float] = attrs.field(factory=dict)
     doubtful: dict[str, set[int]] = attrs.field(factory=dict)
     turns: list[Turn] = attrs.field(factory=list)
+    lapses: dict[str, list[float]] = attrs.field(factory=dict)
     deaths: dict[str, float] = attrs.field(factory=dict)
     freezes: list[Freeze] = attrs.field(factory=list)
     faults: list[tuple[float, str]] = attrs.field(factory=list)
@@ -148,6 +150,8 @@ class History:
                 self.confirmed.setdefault(line["shelf"], []).append(line["number"])
                 self.confirmed_at[line["shelf"], line["number"]] = line["at"]
                 self.doubtful[line["shelf"]].discard(line["number"])
+            elif what == "lease_lost":
+                self.lapses.setdefault(pod, []).append(line["at"])
             elif what == "sending":
                 self.doubt(line["shelf"], line["number"])
         died = self.deaths.get(pod, float("inf"))

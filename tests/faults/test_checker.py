@@ -139,6 +139,25 @@ def test_a_short_freeze_excuses_nothing() -> None:
     assert "overlaps" in check(made, LEASE).problems()
 
 
+def test_short_freezes_add_up_if_there_was_no_time_for_a_heartbeat() -> None:
+    half, pause = LEASE.ttl / 2, LEASE.heartbeat / 2
+    made = history()
+    overlap(made)
+    made.freezes = [Freeze("one", 1.4 - half, 1.4), Freeze("one", 1.4 + pause, 1.4 + pause + half)]
+    check(made, LEASE).assert_clean()
+    made.freezes[1] = Freeze("one", 1.4 + 3 * pause, 1.4 + 3 * pause + half)
+    assert "overlaps" in check(made, LEASE).problems()
+
+
+def test_a_freeze_between_the_look_at_the_lease_and_the_handler_is_excused() -> None:
+    made = history()
+    overlap(made)
+    made.freezes = [Freeze("one", 1.19 - LONG, 1.19)]
+    check(made, LEASE).assert_clean()
+    made.freezes = [Freeze("one", 1.1 - LONG, 1.1)]
+    assert "overlaps" in check(made, LEASE).problems()
+
+
 def test_a_fault_of_the_owner_gives_time_to_heal() -> None:
     made = history()
     begin_late(made)

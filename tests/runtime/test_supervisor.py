@@ -2,6 +2,7 @@
 
 import logging
 
+import attrs
 import pytest
 import trio
 from fleet import Fleet, Ledger, Note
@@ -191,6 +192,35 @@ async def test_losing_the_lease_spends_no_attempt_and_counts_no_crash(autojump_c
         await fleet.check_ledger(queues, "1", [1])
         assert (await queues.statistics()).dead == 0
     assert len(fleet.starts) == 21
+
+
+async def test_no_handler_starts_if_the_pod_stood_still_while_it_decoded_the_command(
+    autojump_clock: MockClock,
+) -> None:
+    registry, pauses, trusted = Registry(), [Lease().stall_limit + 1], list[bool]()
+
+    def stand_still(name: str) -> str:
+        if serving and pauses:
+            autojump_clock.jump(pauses.pop())
+        return name
+
+    @command("stone")
+    class Lift(Command):
+        stone_id: str = entity_id()
+        name: str = attrs.field(converter=stand_still)
+
+    @registry.handles(Lift)
+    async def lift(command: Lift) -> None:
+        trusted.append(incarnation_of(queues).trusted())
+
+    serving = False
+    async with open_atomic_queues("memory://", registry=registry) as queues:
+        lifting = Lift("s", "one")
+        serving = True
+        await queues.send(lifting)
+        await queues.wait_settled()
+    assert not pauses
+    assert trusted == [True]
 
 
 async def test_an_end_that_comes_while_the_pod_joins_anew(

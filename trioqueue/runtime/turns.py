@@ -9,6 +9,7 @@ import base64
 import logging
 import math
 import traceback
+from collections.abc import Callable
 from functools import partial
 from random import random
 from typing import Any
@@ -49,7 +50,16 @@ from trioqueue.protocol.turn import (
 from trioqueue.runtime.context import Context, Sender, Slots, TurnSlot, current_turn
 from trioqueue.runtime.receiver import KEEP_MS
 from trioqueue.runtime.service import BoundHandler, Service
-from trioqueue.stores.contract import NOT_MODIFIED, Claimed, Commit, DeadLetter, Outgoing, Queued, Reply
+from trioqueue.stores.contract import (
+    NOT_MODIFIED,
+    Claimed,
+    Commit,
+    DeadLetter,
+    LeaseLost,
+    Outgoing,
+    Queued,
+    Reply,
+)
 
 logger = logging.getLogger("trioqueue.worker")
 
@@ -214,6 +224,7 @@ class Turns:
         slot: TurnSlot,
         *,
         last: bool,
+        trusted: Callable[[], bool],
     ) -> Finished | Hold:
         """Handles the head of the mailbox.
 
@@ -226,6 +237,10 @@ class Turns:
             provided: what the activation yielded.
             slot: the running slot that the worker has taken for it.
             last: nothing else is in hand, so the commit asks for more.
+            trusted: whether a handler may start now.
+
+        Raises:
+            LeaseLost: it may not.
         """
         want = self.service.policy.fetch if last else 0
         self._cancels = cancels
@@ -252,6 +267,9 @@ class Turns:
         left = self._time_left(queued, envelope)
         if envelope.command_id in cancels or left <= 0:
             return self._settle(queued, envelope, bound, Drop(expired=left <= 0), [], want)
+        # Asked at the last moment: decoding takes time, and the process may have stood still since.
+        if not trusted():
+            raise LeaseLost("the lease can no longer be trusted")
         context = self._context(envelope, queued, nursery, slot, left, bound.timeout)
         ending = await self._run(bound, command, context, provided, left)
         return self._judge(queued, envelope, bound, ending, context, want)

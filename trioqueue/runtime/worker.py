@@ -332,11 +332,15 @@ class Worker:
                 try:
                     if self._incarnation.draining():
                         return "handoff"
-                    if not self._incarnation.trusted():
-                        raise LeaseLost("the lease can no longer be trusted")
                     last = len(self._hand) == 1
                     finished = await self._turns.take(
-                        self._hand[0], self.cancels, nursery, provided, slot, last=last
+                        self._hand[0],
+                        self.cancels,
+                        nursery,
+                        provided,
+                        slot,
+                        last=last,
+                        trusted=self._incarnation.trusted,
                     )
                 finally:
                     slot.end()
