@@ -4,7 +4,7 @@ The pods keep ledgers.  `Note` appends a number to its ledger and sends a `Copy`
 children tell whether each command stood exactly once, and in which order.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ from trioqueue.stores.contract import (
     Report,
     SendClaimAnswer,
 )
-from trioqueue.stores.memory.server import MemoryServer, Quarantined
+from trioqueue.stores.memory.server import NO_LIMITS, MemoryServer, Quarantined
 from trioqueue.stores.memory.store import trio_now_us
 
 SETTLES_WITHIN = 120.0
@@ -130,10 +130,11 @@ class FaultyServer(MemoryServer):
         commands: Sequence[Outgoing],
         member: Member | None = None,
         wishes: Sequence[ClaimWish] = (),
+        limits: Mapping[str, int] = NO_LIMITS,
     ) -> tuple[bool, list[tuple[Any, SendClaimAnswer]]]:
         if self.repeats:
-            super().send(producer, low, sequence, commands, member, wishes)
-        return super().send(producer, low, sequence, commands, member, wishes)
+            super().send(producer, low, sequence, commands, member, wishes, limits)
+        return super().send(producer, low, sequence, commands, member, wishes, limits)
 
     def claim(self, member: Member, entity: Any, have: str = "", fetch: int = 64) -> ClaimAnswer:
         self._reach(member)

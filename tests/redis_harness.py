@@ -17,7 +17,7 @@ from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.store import open_redis_store
 from trioqueue.testing import Snapshot, World
 
-TRANSIENT = ("producer:", "gaps:", "result:")
+TRANSIENT = ("producer:", "gaps:", "result:", "key:")
 """Keys that may be left when all is done, if they have a TTL."""
 
 KEPT = re.compile(r"meta|s:.*|dead:.*|letters:.*", re.DOTALL)
@@ -73,7 +73,7 @@ class RedisHarness:
                     for field in client.hkeys(key):
                         if field in (b"due", b"unknown") or field.startswith(b"cancel:"):
                             moved.hincrby(key, field.decode(), shift)
-                elif name.startswith("ready:"):
+                elif name.startswith("ready:") or name == "later":
                     for member in client.zrange(key, 0, -1):
                         moved.zincrby(key, shift, member)
                 elif name.startswith(TRANSIENT):

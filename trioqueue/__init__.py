@@ -13,6 +13,7 @@ from trioqueue._errors import (
     DuplicateRegistration,
     EncodeError,
     Incompatible,
+    MailboxFull,
     NewerVersion,
     NotRegistered,
     NotReplicated,
@@ -20,6 +21,7 @@ from trioqueue._errors import (
     PayloadTooLarge,
     ReentrantCall,
     Rejected,
+    ResultNotKept,
     SendInsideTurn,
     StateTooLarge,
     StoreFull,
@@ -29,10 +31,11 @@ from trioqueue._errors import (
 )
 from trioqueue._names import Entity
 from trioqueue._open import open_atomic_queues
-from trioqueue._queues import AtomicQueues, Statistics
+from trioqueue._queues import AtomicQueues, Statistics, Status
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, Query, command, entity_id, query
 from trioqueue.messages.policy import Drain, EntityPolicy, Lease, Limits, Retry
+from trioqueue.messages.raw import RawCommand
 from trioqueue.messages.registry import Registry
 from trioqueue.messages.rejection import Rejection
 from trioqueue.messages.state import state
@@ -62,6 +65,7 @@ __all__ = [
     "Incompatible",
     "Lease",
     "Limits",
+    "MailboxFull",
     "NewerVersion",
     "NotRegistered",
     "NotReplicated",
@@ -69,15 +73,18 @@ __all__ = [
     "PayloadTooLarge",
     "PodsDied",
     "Query",
+    "RawCommand",
     "Receipt",
     "ReentrantCall",
     "Registry",
     "Rejected",
     "Rejection",
+    "ResultNotKept",
     "Retry",
     "SendInsideTurn",
     "StateTooLarge",
     "Statistics",
+    "Status",
     "StoreFull",
     "StoreUnavailable",
     "TrioqueueError",

@@ -239,6 +239,48 @@ class StoreFull(TrioqueueError):
 
 
 @attrs.define
+class MailboxFull(TrioqueueError):
+    """Tells that an entity's mailbox holds as many commands as its sender's policy allows.
+
+    Raised by sending; this send was refused as a whole, all that was accepted before is handled.  Send later, or raise
+    `EntityPolicy.max_pending`.  Not raised for what a handler sends with its commit, nor for what is put off.
+    """
+
+    entity: str
+    limit: int
+
+    def __str__(self) -> str:
+        return (
+            f"The mailbox of {_short(self.entity)} holds {self.limit} commands, which is all it may: "
+            "send later, or raise EntityPolicy.max_pending."
+        )
+
+
+@attrs.define
+class ResultNotKept(TrioqueueError):
+    """Tells that the outcome of a command is not to be had.
+
+    Raised by `result`, at once for a command that was sent with a policy that keeps none, and for one whose outcome is
+    kept no more.  The command is handled all the same.  Use `call`, or set `EntityPolicy.keep_results` where it is
+    sent.
+    """
+
+    command_id: str
+    ever: bool
+
+    def __str__(self) -> str:
+        if self.ever:
+            return (
+                f"The outcome of {self.command_id} is not kept any more: "
+                "ask sooner, or raise EntityPolicy.keep_results where it is sent."
+            )
+        return (
+            f"The outcome of {self.command_id} is not kept: "
+            "use call, or set EntityPolicy.keep_results where it is sent."
+        )
+
+
+@attrs.define
 class OutcomeUnknown(TrioqueueError):
     """Tells that the link to the store was down for too long while something was under way.
 

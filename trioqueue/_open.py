@@ -20,7 +20,7 @@ from trioqueue.runtime.context import Slots
 from trioqueue.runtime.service import build_services
 from trioqueue.runtime.supervisor import Supervisor
 from trioqueue.runtime.turns import Turns
-from trioqueue.stores.contract import Answered, CancelAsked, Hint, PodInfo, Store, Wake
+from trioqueue.stores.contract import Answered, CancelAsked, Due, Hint, PodInfo, Store, Wake
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store
 from trioqueue.stores.redis.store import open_redis_store
@@ -160,6 +160,8 @@ def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None) -
         match hint:
             case Wake(entity):
                 incarnation.wake(entity)
+            case Due():
+                incarnation.look_at_due()
             case CancelAsked(entity, command_id):
                 incarnation.cancel_command(entity, command_id)
 

@@ -1,21 +1,25 @@
 """The front door: what an application does with its queues once they are open."""
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal, TypeVar
 
 import attrs
 import trio
 
+from trioqueue._encoding import Encoder
 from trioqueue._errors import (
     CallCancelled,
     CallFailed,
     Closed,
     DeadlineExceeded,
     DecodeError,
+    NotRegistered,
     OutcomeUnknown,
     PayloadTooLarge,
     ReentrantCall,
+    ResultNotKept,
     SendInsideTurn,
     TrioqueueError,
     UnknownCommand,
@@ -24,7 +28,8 @@ from trioqueue._names import Entity, entity_id_text
 from trioqueue._signals import wait_for_end
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, CommandInfo, info_of
-from trioqueue.messages.envelope import Envelope, encode_envelope
+from trioqueue.messages.envelope import beginning_of
+from trioqueue.messages.options import PLAIN, Options, options_of
 from trioqueue.messages.policy import MAX_GROUP_BYTES, EntityPolicy
 from trioqueue.messages.registry import Registry
 from trioqueue.messages.rejection import rejection_from
@@ -35,7 +40,7 @@ from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.receiver import Receiver
 from trioqueue.runtime.supervisor import Supervisor
 from trioqueue.runtime.turns import Counts
-from trioqueue.stores.contract import ClaimWish, Group, Outgoing, Store
+from trioqueue.stores.contract import ClaimWish, Group, Outgoing, Store, Withdrawal
 from trioqueue.stores.service_nursery import ServiceNursery
 
 R = TypeVar("R")
@@ -43,6 +48,9 @@ S = TypeVar("S")
 
 MAX_WISHES = 512
 """Entities of one send that are claimed with it; others are claimed when they are woken."""
+
+LOST_AFTER = 10.0
+"""Seconds between two looks of `result` whether the command is still there."""
 
 SETTLED_POLL = (0.002, 0.1)
 """Seconds between two looks of `wait_settled`: the first, and the longest."""
@@ -79,6 +87,20 @@ class Statistics:
     buried: int
 
 
+@attrs.frozen
+class Status:
+    """How far a command is.
+
+    Attributes:
+        state: "pending": it waits, is handled, or is put off.  "finished": it is settled, and its outcome is kept.
+            "unknown": it was never accepted, or its outcome is not kept.
+        outcome: Of one that is finished: "done", "rejected", "dead" (a dead letter), "cancelled" or "expired".
+    """
+
+    state: Literal["pending", "finished", "unknown"]
+    outcome: str | None = None
+
+
 class AtomicQueues:
     """The open queues.  Made by `open_atomic_queues`; belongs to the Trio run that opened it."""
 
@@ -88,12 +110,11 @@ class AtomicQueues:
         self._store = store
         self._codec = codec
         self._registry = registry
-        self._policies = policies
+        self._encoder = Encoder(codec, policies, store.client)
         self._counts = Counts()
         self._receiver = Receiver(store.result)
         self._supervisor: Supervisor | None = None
         self._services: ServiceNursery | None = None  # None before and after the block
-        self._command_count = 0
         self._served = trio.Event()
 
     def __repr__(self) -> str:
@@ -101,7 +122,18 @@ class AtomicQueues:
         return f"<AtomicQueues {state} on {self._store!r}>"
 
     # -------------------------------------------------------------------------------- sending
-    async def send(self, command: Command[R], /, *, outside_commit: bool = False) -> Receipt[R]:
+    async def send(
+        self,
+        command: Command[R],
+        /,
+        *,
+        delay: float | None = None,
+        at: datetime | None = None,
+        key: str | None = None,
+        expires: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        outside_commit: bool = False,
+    ) -> Receipt[R]:
         """Puts a command into its entity's mailbox; returns once it is accepted.
 
         Accepted means that it survives the death of any pod and will be handled, after everything that was
@@ -111,12 +143,19 @@ class AtomicQueues:
 
         Args:
             command: An instance of a class declared with `@command`.
+            delay: Seconds until it is put into the mailbox, by the store's clock: it takes its place in the line then.
+            at: When that shall be, as an aware datetime; how far away that is, this machine's clock says now.
+            key: Idempotency key: of all commands of this entity that are sent with it within `EntityPolicy.key_window`,
+                only the first one counts, and the others get its receipt.
+            expires: Seconds from now after which it is not worth starting: it leaves unhandled, and a handler that
+                runs is cancelled.  Not with a `key`, as others may wait for it.
+            headers: Text that travels along, for tracing and the like; see `Context.headers`.
             outside_commit: Allows sending from within a handler, at once and once more with each retry.
 
         Raises:
             NotRegistered, BadEntityId, EncodeError, PayloadTooLarge: Nothing was sent.
             SendInsideTurn: Inside a handler; use `context.send`.
-            StoreFull: Nothing was accepted.
+            StoreFull, MailboxFull: Nothing was accepted.
             StoreUnavailable: The link was down the whole time; nothing was accepted.
             OutcomeUnknown: The link was down for longer than `Limits.unanswered`.
             NotReplicated: It is accepted, and with `durability="replica"` no replica is known to have it.
@@ -125,10 +164,11 @@ class AtomicQueues:
         self._check_open()
         if not outside_commit:
             self._check_outside_turn()
-        outgoing = self.encode(command, command_id := self._next_id())
-        await self._send([outgoing])
+        options = options_of(delay, at, key, expires, headers)
+        outgoing = self.encode(command, command_id := self._encoder.next_id(), options)
+        group = await self._send([outgoing])
         await self._store.secure()
-        return Receipt(outgoing.entity.type, outgoing.entity.id, command_id)
+        return self.receipt(command, outgoing, group.first_id or command_id)
 
     async def send_many(
         self, commands: Iterable[Command[Any]], *, outside_commit: bool = False
@@ -144,9 +184,9 @@ class AtomicQueues:
         outgoing: list[Outgoing] = []
         receipts: list[Receipt[Any]] = []
         for command in commands:
-            one = self.encode(command, command_id := self._next_id())
+            one = self.encode(command, command_id := self._encoder.next_id())
             outgoing.append(one)
-            receipts.append(Receipt(one.entity.type, one.entity.id, command_id))
+            receipts.append(self.receipt(command, one, command_id))
         size = sum(len(one.data) for one in outgoing)
         if size > MAX_GROUP_BYTES:
             raise PayloadTooLarge(size, MAX_GROUP_BYTES, together=True)
@@ -157,13 +197,28 @@ class AtomicQueues:
             await trio.lowlevel.checkpoint()
         return receipts
 
-    async def call(self, command: Command[R], /) -> R:
+    async def call(
+        self,
+        command: Command[R],
+        /,
+        *,
+        key: str | None = None,
+        expires: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> R:
         """Sends a command and waits for its answer, through retries until the final outcome.
 
         The caller's deadline, that of its cancel scopes, travels with the command: a command whose time is
         over is dropped unstarted, and a handler that runs is cancelled.
 
-        Cancelled: The command is cancelled too, on whatever pod, unless it is done.
+        Cancelled: The command is cancelled too, on whatever pod, unless it is done, or has a `key`: then others may
+        wait for it, and neither the caller's end nor its deadline concerns it.
+
+        Args:
+            command: As for `send`, like the other ones.
+            key: Idempotency key: answers the outcome of the first command that was sent with it, once it is there.
+            expires: Seconds from now after which it is not worth starting.
+            headers: Text that travels along.
 
         Returns:
             What the handler returned, as the `R` of `Command[R]`.
@@ -179,12 +234,13 @@ class AtomicQueues:
             ReentrantCall: Inside a handler: the call leads back to an entity that waits for it.
         """
         self._check_open()
+        options = options_of(None, None, key, expires, headers)
         turn = turn_of_this_task()
         if turn is not None:
-            return await self.call_from(turn, command)
-        return await self._call(command, trio.current_effective_deadline(), ())
+            return await self.call_from(turn, command, options)
+        return await self._call(command, trio.current_effective_deadline(), (), options)
 
-    async def call_from(self, context: Context, command: Command[R]) -> R:
+    async def call_from(self, context: Context, command: Command[R], options: Options = PLAIN) -> R:
         """Calls from within a turn: with its path, its deadline, and without its running slot meanwhile."""
         self._check_open()
         info = info_of(command)
@@ -200,31 +256,29 @@ class AtomicQueues:
         slot.lend()
         try:
             with trio.CancelScope(deadline=deadline):
-                answer: R = await self._call(command, deadline, path)
+                answer: R = await self._call(command, deadline, path, options)
                 return answer
         finally:
             await slot.take_back()
         raise DeadlineExceeded(info.name, target, path)
 
-    async def _call(self, command: Command[R], deadline: float, path: tuple[str, ...]) -> R:
+    async def _call(self, command: Command[R], deadline: float, path: tuple[str, ...], options: Options) -> R:
         info = info_of(command)
-        command_id = self._next_id()
-        left = deadline - trio.current_time()
-        outgoing = self.encode(
-            command,
-            command_id,
-            reply_to=self._store.client,
-            deadline=None if left == math.inf else max(left, 0.0),
-            chain=path,
+        command_id = self._encoder.next_id()
+        outgoing = self._encoder.encode(
+            command, command_id, options, answered=True, deadline=deadline - trio.current_time(), chain=path
         )
         waiting = self._receiver.expect(command_id)
         try:
-            await self._send([outgoing])
+            group = await self._send([outgoing])
             await self._store.secure()  # else a command that is gone would be waited for
+            if group.first_id not in ("", command_id):
+                self._receiver.forget(waiting)
+                waiting = self._receiver.expect(group.first_id, at_once=True)
             outcome = await waiting.wait()
             await self._store.secure()  # of the commit
         except trio.Cancelled:
-            if self._services is not None:
+            if self._services is not None and not options.key:
                 self._services.start_soon(self._cancel_quietly, outgoing.entity, command_id)
             raise
         finally:
@@ -234,10 +288,7 @@ class AtomicQueues:
 
     def _answer(self, info: CommandInfo, entity: str, data: bytes, path: tuple[str, ...]) -> Any:
         """Turns an outcome into what `call` returns or raises."""
-        try:
-            outcome = Outcome.from_wire(self._codec.loads(data))
-        except ValueError:
-            raise DecodeError(f"the outcome of {info.name} is none that is known here", data) from None
+        outcome = self._outcome(info.name, data)
         match outcome.kind:
             case Kind.DONE:
                 return self._codec.structure(outcome.value, info.reply_type())
@@ -255,6 +306,12 @@ class AtomicQueues:
                     raise UnknownCommand(entity, info.name)
                 raise CallFailed(info.name, entity, str(outcome.value), outcome.traceback)
 
+    def _outcome(self, command: str, data: bytes) -> Outcome:
+        try:
+            return Outcome.from_wire(self._codec.loads(data))
+        except ValueError:
+            raise DecodeError(f"the outcome of {command} is none that is known here", data) from None
+
     async def _cancel_quietly(self, entity: Entity, command_id: str) -> None:
         """Tells the entity's owner that a caller has gone; if that fails, the handler only runs for nobody."""
         try:
@@ -262,42 +319,95 @@ class AtomicQueues:
         except TrioqueueError:
             return
 
-    # -------------------------------------------------------------------------------- encoding
-    def _next_id(self) -> str:
-        """Makes a command's id: unique for ever, as the client's is."""
-        self._command_count += 1
-        return f"{self._store.client}-{self._command_count:x}"
+    # -------------------------------------------------------------------------------- receipts
+    async def result(self, receipt: Receipt[R], /) -> R:
+        """Waits for the outcome of a command that was sent, and answers it as `call` does.
 
-    def encode(
-        self,
-        command: Command[Any],
-        command_id: str,
-        *,
-        reply_to: str | None = None,
-        deadline: float | None = None,
-        chain: tuple[str, ...] = (),
-    ) -> Outgoing:
-        """Makes a command's envelope; raises what `send` raises for a bad command."""
-        info = info_of(command)
-        entity = Entity(info.entity, entity_id_text(getattr(command, info.id_field)))
-        payload = self._codec.unstructure(command)
-        data = encode_envelope(
-            self._codec,
-            Envelope(command_id, entity, info.name, info.version, payload, reply_to, deadline, chain),
+        Cancelled: The command goes on; unlike a call, it never ends with who waits for it.
+
+        Raises:
+            ResultNotKept: At once, where it was sent with `EntityPolicy.keep_results=0` and without a `key`; or it was
+                settled so long ago that the outcome is gone.
+            NotRegistered: The receipt came from another process, and the registry here doesn't know its command.
+            Rejection, CallFailed, UnknownCommand, CallCancelled, DeadlineExceeded: As for `call`.
+        """
+        self._check_open()
+        info = self._info(receipt)
+        if not receipt.kept:
+            raise ResultNotKept(receipt.command_id, ever=False)
+        waiting = self._receiver.expect(receipt.command_id, at_once=True)
+        try:
+            while True:
+                with trio.move_on_after(LOST_AFTER):
+                    outcome = await waiting.wait()
+                    answer: R = self._answer(info, f"{receipt.entity_type}/{receipt.entity_id}", outcome, ())
+                    return answer
+                if (await self.status(receipt)).state == "unknown":
+                    raise ResultNotKept(receipt.command_id, ever=True)
+        finally:
+            self._receiver.forget(waiting)
+
+    async def status(self, receipt: Receipt[Any], /) -> Status:
+        """Says how far a command is.
+
+        It looks through the entity's mailbox, which takes the store a millisecond for some thousand commands in it.
+        """
+        self._check_open()
+        entity = Entity(receipt.entity_type, receipt.entity_id)
+        beginning = beginning_of(self._codec, receipt.command_id)
+        data = await self._store.result(receipt.command_id)
+        if data is None:
+            if await self._store.is_queued(entity, receipt.command_id, beginning):
+                return Status("pending")
+            data = await self._store.result(receipt.command_id)  # it may have been settled in between
+        if data is None:
+            return Status("unknown")
+        return Status("finished", self._outcome(receipt.command, data).kind.value)
+
+    async def cancel(self, receipt: Receipt[Any], /) -> Withdrawal:
+        """Cancels a command that was sent; whoever waits for it gets `CallCancelled`.
+
+        Returns:
+            `"dropped"`: it was not begun and never will be.  `"told"`: its handler may run; its scope is cancelled, on
+            whatever pod, unless it ends first.  `"late"`: it is settled, or was never accepted.
+        """
+        self._check_open()
+        cancelled = self._codec.dumps(Outcome(Kind.CANCELLED).to_wire())
+        return await self._store.withdraw(
+            Entity(receipt.entity_type, receipt.entity_id),
+            receipt.command_id,
+            beginning_of(self._codec, receipt.command_id),
+            cancelled,
         )
-        limit = self._policies.get(entity.type, _DEFAULT_POLICY).max_payload
-        if len(data) > limit:
-            raise PayloadTooLarge(len(data), limit)
-        return Outgoing(entity, data)
 
-    async def _send(self, outgoing: Sequence[Outgoing]) -> None:
+    def _info(self, receipt: Receipt[Any]) -> CommandInfo:
+        """Finds what the class of a receipt's command declares."""
+        if (info := receipt.declared()) is not None:
+            return info
+        handler = self._registry.handler(receipt.entity_type, receipt.command) if self._registry else None
+        if handler is None:
+            raise NotRegistered(
+                f"The command {receipt.command!r} of {receipt.entity_type!r}",
+                "open with a registry that handles it, or ask where it was sent",
+            )
+        return handler.info
+
+    def encode(self, command: Command[Any], command_id: str, options: Options = PLAIN) -> Outgoing:
+        """Makes what the store takes; see `Encoder.encode`."""
+        return self._encoder.encode(command, command_id, options)
+
+    def receipt(self, command: Command[R], outgoing: Outgoing, command_id: str) -> Receipt[R]:
+        """Makes a command's receipt."""
+        return self._encoder.receipt(command, outgoing, command_id)
+
+    async def _send(self, outgoing: Sequence[Outgoing]) -> Group:
         """Sends one group, and begins with those of its entities that are free and ours to serve."""
         incarnation = self._supervisor.incarnation if self._supervisor else None
-        group = Group(outgoing)
+        group = Group(outgoing, limits=self._encoder.limits)
         try:
             if incarnation is None:
                 await self._store.send(group)
-                return
+                return group
             wishes = self._wishes(incarnation, outgoing)
             await self._store.send(
                 group, member=incarnation.member, wishes=wishes, on_claim=incarnation.take_claim
@@ -305,11 +415,13 @@ class AtomicQueues:
         except OutcomeUnknown:
             self._store.abandon(group)
             raise
+        return group
 
     @staticmethod
     def _wishes(incarnation: Incarnation, outgoing: Sequence[Outgoing]) -> list[ClaimWish]:
         wishes: list[ClaimWish] = []
-        for entity in dict.fromkeys(one.entity for one in outgoing):
+        at_once = [one.entity for one in outgoing if one.terms is None or not one.terms.delay_us]
+        for entity in dict.fromkeys(at_once):
             wish = incarnation.wish(entity)
             if wish is not None:
                 wishes.append(wish)
@@ -388,6 +500,3 @@ class AtomicQueues:
         turn = turn_of_this_task()
         if turn is not None:
             raise SendInsideTurn(f"{turn.entity}/{turn.entity_id}")
-
-
-_DEFAULT_POLICY = EntityPolicy()

@@ -17,6 +17,10 @@ a million from acc-0: no, there are only \d+
 transfers: 90, of which refused: \d+
 not a penny lost or made, and no account overdrawn
 """,
+    "device_twin.py": r"""targets set: 9, over 3 connections
+cellar: set to 21.5, measures 19.5
+telemetry of the cellar that nobody knows: battery-low, humidity
+""",
     "inventory.py": r"""50 orders of 2 at the same time: 900 of 1000 left
 an order of 100, handled 2 times: 800 left
 a frozen process that goes on: refused

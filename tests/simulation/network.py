@@ -36,6 +36,7 @@ from trioqueue.stores.contract import (
     SendClaimAnswer,
     Silent,
     StoreStatistics,
+    Withdrawal,
 )
 from trioqueue.stores.memory.server import Quarantined
 from trioqueue.stores.memory.store import QUARANTINE_POLL
@@ -366,7 +367,7 @@ class SimulatedStore:
         sequence = group.sequence
 
         def run(server: SimulatedServer) -> Any:
-            return server.send(self.client, low, sequence, group.commands, member, wishes)
+            return server.send(self.client, low, sequence, group.commands, member, wishes, group.limits)
 
         Request(self._link, f"send {sequence}", run, settle, patience=UNANSWERED)
         return bool(await waiter.wait())
@@ -422,6 +423,23 @@ class SimulatedStore:
 
     async def cancel(self, entity: Entity, command_id: str) -> bool:
         return await self._ask(f"cancel {command_id}", lambda server: server.cancel(entity, command_id))
+
+    async def withdraw(self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes) -> Withdrawal:
+        return await self._ask(
+            f"withdraw {command_id}",
+            lambda server: server.withdraw(entity, command_id, beginning, outcome),
+        )
+
+    async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:
+        return await self._ask(
+            f"find {command_id}",
+            lambda server: (
+                command_id in server.later.commands or server.place_of(entity, beginning) is not None
+            ),
+        )
+
+    async def move(self, member: Member) -> float | None:
+        return await self._ask("move", lambda server: server.move(member))
 
     async def cancelled(self, entity: Entity) -> tuple[str, ...]:
         def run(server: SimulatedServer) -> tuple[str, ...]:

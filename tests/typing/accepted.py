@@ -8,7 +8,18 @@ from uuid import UUID
 
 import attrs
 
-from trioqueue import AtomicQueues, Command, Query, Registry, Rejection, command, entity_id, query, state
+from trioqueue import (
+    AtomicQueues,
+    Command,
+    Query,
+    RawCommand,
+    Registry,
+    Rejection,
+    command,
+    entity_id,
+    query,
+    state,
+)
 
 registry = Registry()
 
@@ -73,16 +84,19 @@ async def close(command: Close) -> None:
     assert_type(command.account_id, UUID)
 
 
+class Connection:
+    pass
+
+
 class Book:
     async def notes(self, command: Notes, account: Account) -> list[str]:
         return account.notes
 
+    async def other(self, command: RawCommand, connection: Connection) -> None:
+        assert_type(command.entity_id, str)
+
 
 registry.handles(Notes)(Book().notes)
-
-
-class Connection:
-    pass
 
 
 @registry.activation("account")
@@ -94,6 +108,14 @@ async def connected() -> AsyncGenerator[Connection]:
 @registry.handles(Rename)
 async def rename(command: Rename, connection: Connection) -> str:
     return command.name
+
+
+@registry.on("account", "special-audit", timeout=5.0)
+async def audit(command: RawCommand, account: Account) -> dict[str, int]:
+    return {"balance": account.balance, "fields": len(command.payload)}
+
+
+registry.on("account", "*")(Book().other)
 
 
 @registry.upcast(Close, from_version=1)
@@ -111,4 +133,6 @@ async def use(queues: AtomicQueues) -> None:
     account = Account(balance=100)
     assert_type(await deposit(Deposit("acc-1", 1), account), int)
     assert_type(await withdraw(Withdraw("acc-1", 1), account=account), int)
+    raw = RawCommand("account", "acc-1", "special-audit", {"account_id": "acc-1"})
+    assert_type(await audit(raw, account), dict[str, int])
     print(account == Account(), InsufficientFunds(3).balance)

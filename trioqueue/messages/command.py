@@ -66,7 +66,7 @@ class CommandInfo:
     """Is what a declaration says about a class of commands; one a class.
 
     Attributes:
-        cls: The class itself.
+        cls: The class itself; for raw handlers, the class of what they get.
         entity: The entity type that the command is for.
         name: Its name in envelopes; a rename of the class changes it unless `name=` was given.
         version: Of the fields; travels with each command.
@@ -75,7 +75,7 @@ class CommandInfo:
         is_query: Whether it only reads.
     """
 
-    cls: type[Command[Any]]
+    cls: type[Any]
     entity: EntityType
     name: CommandName
     version: int

@@ -13,6 +13,7 @@ unknown ones ignored, so that pods of neighbouring releases read each other's en
 | `c` | entities whose calls wait for this one |
 | `h` | headers of the user |
 | `s` | name of the pod or sender it came from |
+| `k` | milliseconds that its outcome is kept |
 """
 
 import math
@@ -42,6 +43,7 @@ class Envelope:
         chain: The entities, as `account/42`, whose handlers wait for this command; first caller first.
         headers: Of the user, for tracing and the like.
         sent_by: Name of the pod or sender.
+        keep_ms: How long its outcome is kept for whoever asks, beside the caller who waits; in milliseconds.
     """
 
     command_id: str
@@ -54,6 +56,7 @@ class Envelope:
     chain: tuple[str, ...] = ()
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
     sent_by: str = ""
+    keep_ms: int = 0
 
 
 def encode_envelope(codec: Codec, envelope: Envelope) -> bytes:
@@ -79,7 +82,14 @@ def encode_envelope(codec: Codec, envelope: Envelope) -> bytes:
         members["h"] = dict(envelope.headers)
     if envelope.sent_by:
         members["s"] = envelope.sent_by
+    if envelope.keep_ms:
+        members["k"] = envelope.keep_ms
     return codec.dumps(members)
+
+
+def beginning_of(codec: Codec, command_id: str) -> bytes:
+    """Gives the bytes that the envelope of this command begins with, and no other's."""
+    return codec.dumps({"i": command_id})[:-1]
 
 
 def decode_envelope(codec: Codec, entity: Entity, data: bytes) -> Envelope:
@@ -102,6 +112,7 @@ def decode_envelope(codec: Codec, entity: Entity, data: bytes) -> Envelope:
     chain: Any = get("c", [])
     headers: Any = get("h", {})
     sent_by: Any = get("s", "")
+    keep_ms: Any = get("k", 0)
     if command_id.__class__ is not str or not command_id:
         wrong = "i, the command id, is not a string"
     elif name.__class__ is not str or not name:
@@ -120,10 +131,22 @@ def decode_envelope(codec: Codec, entity: Entity, data: bytes) -> Envelope:
         wrong = "h, the headers, is not an object of strings"
     elif sent_by.__class__ is not str:
         wrong = "s, the sender, is not a string"
+    elif keep_ms.__class__ is not int or keep_ms < 0:
+        wrong = "k, the milliseconds its outcome is kept, is not a non-negative int"
     else:
         deadline = None if deadline_ms is None else deadline_ms / 1000
         return Envelope(
-            command_id, entity, name, version, payload, reply_to, deadline, tuple(chain), headers, sent_by
+            command_id,
+            entity,
+            name,
+            version,
+            payload,
+            reply_to,
+            deadline,
+            tuple(chain),
+            headers,
+            sent_by,
+            keep_ms,
         )
     raise DecodeError(f"of the envelope, {wrong}", data)
 

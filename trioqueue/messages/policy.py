@@ -179,6 +179,11 @@ class EntityPolicy:
             apart from failures: a crash costs every entity of the pod.
         timeout: Seconds a handler may take before it is cancelled, which counts as a failure; None: no limit.
         fetch: Commands that a worker reads ahead in one request.
+        max_pending: Commands that a mailbox may hold; senders of more get `MailboxFull`, what handlers send does not
+            count as sent.  None: as many as come.  It is the sender's policy that counts, here and in the next two.
+        keep_results: Seconds that the outcome of a `send` is kept for `AtomicQueues.result`; 0: it is not.
+        key_window: Seconds for which a `key` stands for the first command that was sent with it, and for which that
+            command's outcome is kept.
         unknown_grace: Seconds that a command no live pod has a handler for waits, visibly, before it becomes a
             dead letter.  Longer than a roll-out takes.
     """
@@ -192,6 +197,9 @@ class EntityPolicy:
         default=None, validator=attrs.validators.optional(_seconds(above=True))
     )
     fetch: int = attrs.field(default=64, validator=_count(1))
+    max_pending: int | None = attrs.field(default=None, validator=attrs.validators.optional(_count(1)))
+    keep_results: float = attrs.field(default=0.0, validator=[_seconds(), _finite])
+    key_window: float = attrs.field(default=86_400.0, validator=[_seconds(0.001), _finite])
     unknown_grace: float = attrs.field(default=600.0, validator=_seconds())
 
     def __attrs_post_init__(self) -> None:

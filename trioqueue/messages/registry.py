@@ -15,6 +15,7 @@ from .._names import legal_entity_type
 from .annotations import caller_scope
 from .command import Command, CommandInfo, CommandType, info_of
 from .policy import Retry
+from .raw import RawCommand, raw_info
 from .signature import Signature, described, globals_of, read_activation, read_handler
 from .state import is_state, state_info_of
 
@@ -25,14 +26,15 @@ P = ParamSpec("P")
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 U = TypeVar("U", bound=Upcast)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @attrs.frozen(eq=False)
 class Handler:
-    """Is a function that handles one command.
+    """Is a function that handles one command, or whatever has its name.
 
     Attributes:
-        info: What the command declares.
+        info: What the command declares; for a raw handler, what stands for that.
         function: The async function or bound method; called with the command, then parameters by keyword.
         parameters: Keyword and resolved annotation of every parameter after the command.
         optional: Those of them that have a default, and may be left out if nobody provides their type.
@@ -127,12 +129,46 @@ class Registry:
         info = info_of(cast("type[Command[Any]]", command))
         if retry is not None and info.is_query:
             raise BadDeclaration(f"{info} is a query, and those are not retried: leave retry= out.")
+        return self._registering(info, retry, timeout)
+
+    def on(
+        self, entity_type: str, name: str, /, *, retry: Retry | None = None, timeout: float | None = None
+    ) -> Callable[
+        [Callable[Concatenate[RawCommand, P], Awaitable[R]]],
+        Callable[Concatenate[RawCommand, P], Awaitable[R]],
+    ]:
+        """Registers the decorated async function or bound method for commands that have no class here.
+
+        It is called with a `RawCommand`, whatever the command's version; its other parameters are filled as those
+        of `handles`.  A handler for the very name, raw or typed, comes before that for `"*"`.
+
+        What it returns must be builtins that can travel, and a caller gets it as the reply type of its own command
+        class.  Whether it is a query that was sent is not known here, so the handler may change the state and send,
+        and is tried again if it fails.
+
+        Args:
+            entity_type: The type of the entities, as `"account"`.
+            name: The wire name of the commands, or `"*"` for all those of the type that have no other handler here;
+                then no command is left to pods that may know it by name.
+            retry: What happens when the handler fails; default is the entity policy's.
+            timeout: Seconds it may take; default is the entity policy's.
+
+        Raises:
+            DuplicateRegistration: The name has a handler, raw or typed.
+            BadDeclaration: The type or name is not legal, or the function cannot be a handler.
+
+        Example:
+            @registry.on("account", "*")
+            async def unknown(command: RawCommand) -> None:
+                print(command.name, dict(command.payload))
+        """
+        return self._registering(raw_info(entity_type, name), retry, timeout)
+
+    def _registering(self, info: CommandInfo, retry: Retry | None, timeout: float | None) -> Callable[[F], F]:
         if timeout is not None and not timeout > 0:
             raise BadDeclaration(f"timeout={timeout!r} of {info} is not legal: give seconds, more than 0.")
 
-        def register(
-            function: Callable[Concatenate[C, P], Awaitable[R]],
-        ) -> Callable[Concatenate[C, P], Awaitable[R]]:
+        def register(function: F) -> F:
             self._refuse_frozen(described(function))
             signature = read_handler(function, info.cls, caller_scope(globals_of(function)))
             key = (info.entity, info.name)

@@ -13,6 +13,7 @@ import attrs
 from .._errors import BadDeclaration
 from .annotations import LateType, Scope
 from .command import Command
+from .raw import RawCommand
 
 _AT_FIRST = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _BY_KEYWORD = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -59,7 +60,7 @@ class Signature:
         annotated = self.first.get_or_none()
         if (
             isinstance(annotated, type)
-            and issubclass(annotated, Command)
+            and issubclass(annotated, (Command, RawCommand))
             and not issubclass(command, annotated)
         ):
             raise BadDeclaration(

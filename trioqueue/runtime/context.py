@@ -2,6 +2,7 @@
 
 import contextvars
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
 import attrs
@@ -9,7 +10,8 @@ import trio
 
 from trioqueue._errors import Closed, PayloadTooLarge
 from trioqueue._names import Entity
-from trioqueue.messages.command import Command
+from trioqueue.messages.command import Command, CommandInfo
+from trioqueue.messages.options import Options, options_of
 from trioqueue.messages.policy import MAX_GROUP_BYTES
 from trioqueue.stores.contract import Outgoing
 
@@ -27,20 +29,36 @@ class Receipt(Generic[R]):
         entity_type: The type of the entity it is for.
         entity_id: The entity's id, as canonical text.
         command_id: Names the command for good.
+        command: Its wire name.
+        kept: Seconds that its outcome is kept once it is settled; 0: it is not.
     """
 
     entity_type: str
     entity_id: str
     command_id: str
+    command: str = ""
+    kept: float = 0.0
+    # What its class declares, where it was sent here; doesn't travel.
+    _info: CommandInfo | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.entity_type}/{self.entity_id} {self.command_id}"
+
+    def declare(self, info: CommandInfo) -> None:
+        """Notes what the command's class declares, for who makes a receipt."""
+        object.__setattr__(self, "_info", info)
+
+    def declared(self) -> CommandInfo | None:
+        """Gives what the command's class declares, where that is known."""
+        return self._info
 
 
 class Sender(Protocol):
     """What a context needs of the front door."""
 
-    def encode(self, command: Command[Any], command_id: str, *, chain: tuple[str, ...] = ()) -> Outgoing: ...
+    def encode(self, command: Command[Any], command_id: str, options: Options = ...) -> Outgoing: ...
+
+    def receipt(self, command: Command[R], outgoing: Outgoing, command_id: str) -> Receipt[R]: ...
 
     async def call_from(self, context: "Context", command: Command[R]) -> R: ...
 
@@ -95,8 +113,16 @@ class Context:
         """
         return self._nursery
 
-    def send(self, command: Command[R]) -> Receipt[R]:
-        """Sends a command with the commit of this turn, or never.
+    def send(
+        self,
+        command: Command[R],
+        *,
+        delay: float | None = None,
+        at: datetime | None = None,
+        expires: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Receipt[R]:
+        """Sends a command with the commit of this turn, or never; the options are those of `AtomicQueues.send`.
 
         It is accepted exactly once if the handler returns and the turn is committed, and not at all if the handler
         raises, is rejected, or runs again elsewhere.  Children keep their order.  It returns at once: nothing is sent
@@ -108,14 +134,15 @@ class Context:
         """
         if self._children is None:
             raise Closed
-        outgoing = self._sender.encode(command, f"{self._child_id}.{len(self._children)}")
+        command_id = f"{self._child_id}.{len(self._children)}"
+        options = options_of(delay, at, None, expires, headers)
+        outgoing = self._sender.encode(command, command_id, options)
         size = self._children_bytes + len(outgoing.data)
         if size > MAX_GROUP_BYTES:
             raise PayloadTooLarge(size, MAX_GROUP_BYTES, together=True)
         self._children_bytes = size
         self._children.append(outgoing)
-        entity = outgoing.entity
-        return Receipt(entity.type, entity.id, f"{self._child_id}.{len(self._children) - 1}")
+        return self._sender.receipt(command, outgoing, command_id)
 
     async def call(self, command: Command[R]) -> R:
         """Sends a command to another entity at once and waits for its answer.

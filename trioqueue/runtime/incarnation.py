@@ -1,6 +1,7 @@
 """One registration of a pod, and the workers that live by it."""
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -24,6 +25,9 @@ from trioqueue.stores.contract import (
 )
 
 logger = logging.getLogger("trioqueue.pod")
+
+MOVE_AGAIN = 1.0
+"""Seconds until what is due is moved once more, where that failed."""
 
 WATCH_EVERY = 0.1
 """Seconds between two looks at the lease at most.  A deadline that a thread moved would be seen too late (Trio
@@ -68,6 +72,9 @@ class Incarnation:
         # The newest report that was not attended to, and the wake-up of who attends.
         self._report: Report | None = None
         self._news = trio.Event()
+        # When a command that was put off is due next, as far as we were told, and the wake-up of who moves it.
+        self._due_at = math.inf
+        self._due_news = trio.Event()
         self._look = False  # hints may have been lost: everything with work is looked at
         self._differed = False  # the last report counted other entities than we know
 
@@ -78,7 +85,7 @@ class Incarnation:
     async def run(self, lease: HeldLease) -> None:
         """Serves entities until the lease is over or `scope` is cancelled, and until every worker has ended.
 
-        Children: the workers, the watch over the lease, and who attends to reports.
+        Children: the workers, the watch over the lease, who attends to reports, and who moves what was put off.
         """
         self._lease = lease
         with self.scope:
@@ -87,6 +94,7 @@ class Incarnation:
                 self.serving.set()
                 nursery.start_soon(self._watch, name="lease watch")
                 nursery.start_soon(self._attend, name="reports")
+                nursery.start_soon(self._keep_clock, name="clock")
         self._nursery = None
 
     async def _watch(self) -> None:
@@ -216,11 +224,41 @@ class Incarnation:
         self.counts.created += 1
         self._nursery.start_soon(worker.run, first, name=str(worker.entity))
 
+    # -------------------------------------------------------------------------------- what was put off
+    def look_at_due(self, seconds: float = 0.0) -> None:
+        """Has what is due moved after so many seconds, if that is sooner than what is planned."""
+        due_at = trio.current_time() + seconds
+        if due_at < self._due_at:
+            self._due_at = due_at
+            self._due_news.set()
+
+    async def _keep_clock(self) -> None:
+        """Moves, for ever, what is due into its mailboxes."""
+        while True:
+            with trio.CancelScope(deadline=self._due_at):
+                await self._due_news.wait()
+            self._due_news = trio.Event()
+            if trio.current_time() < self._due_at:
+                continue
+            self._due_at = math.inf
+            try:
+                left = await self.store.move(self.member)
+            except LeaseLost as lost:
+                self.end_lease(str(lost))
+            except TrioqueueError as error:
+                logger.warning("could not move what is due: %s", error)
+                self.look_at_due(MOVE_AGAIN)
+            else:
+                if left is not None:
+                    self.look_at_due(left)
+
     # -------------------------------------------------------------------------------- reports
     def take_report(self, report: Report) -> None:
         """Takes what a heartbeat found; the newest one counts."""
         self._report = report
         self._news.set()
+        if report.due_in is not None:
+            self.look_at_due(report.due_in)
 
     def look_soon(self) -> None:
         """Takes note that hints may have been lost."""

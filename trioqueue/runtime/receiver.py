@@ -63,39 +63,48 @@ class Receiver:
 
     def __init__(self, read: Callable[[str], Awaitable[bytes | None]]) -> None:
         self._read = read
-        self._waiting: dict[str, Waiting] = {}
+        self._waiting: dict[str, list[Waiting]] = {}  # by command id; no list is empty
         self._look = trio.Event()
 
-    def expect(self, command_id: str) -> Waiting:
-        """Begins to wait; must come before the command is sent."""
-        waiting = self._waiting[command_id] = Waiting(command_id)
+    def expect(self, command_id: str, *, at_once: bool = False) -> Waiting:
+        """Begins to wait; must come before the command is sent, or else look `at_once` whether it is settled."""
+        waiting = Waiting(command_id)
+        if at_once:
+            waiting.since = -math.inf
+            self._look.set()
+        self._waiting.setdefault(command_id, []).append(waiting)
         return waiting
 
     def forget(self, waiting: Waiting) -> None:
         """Ends a wait."""
-        self._waiting.pop(waiting.command_id, None)
+        others = self._waiting.get(waiting.command_id, [])
+        if waiting in others:
+            others.remove(waiting)
+        if not others:
+            self._waiting.pop(waiting.command_id, None)
 
     def deliver(self, command_id: str, outcome: bytes | None) -> None:
         """Takes a hint; None: the outcome is there, to be read."""
-        waiting = self._waiting.get(command_id)
-        if waiting is None:
-            return
-        if outcome is not None:
-            waiting.settle(outcome)
-        else:
-            waiting.since = -math.inf
-            self._look.set()
+        for waiting in self._waiting.get(command_id, ()):
+            if outcome is not None:
+                waiting.settle(outcome)
+            else:
+                waiting.since = -math.inf
+                self._look.set()
 
     def look_soon(self) -> None:
         """Takes note that hints may have been lost."""
-        for waiting in self._waiting.values():
+        for waiting in self._all():
             waiting.since = -math.inf
         self._look.set()
 
     def close(self, error: TrioqueueError) -> None:
         """Ends all waits with an error."""
-        for waiting in self._waiting.values():
+        for waiting in self._all():
             waiting.settle(error)
+
+    def _all(self) -> list[Waiting]:
+        return [waiting for of_command in self._waiting.values() for waiting in of_command]
 
     async def run(self) -> None:
         """Looks, for ever, for outcomes whose hints were lost."""
@@ -104,7 +113,7 @@ class Receiver:
                 await self._look.wait()
             self._look = trio.Event()
             now = trio.current_time()
-            due = [w for w in self._waiting.values() if w.outcome is None and now - w.since >= LOOK_EVERY]
+            due = [w for w in self._all() if w.outcome is None and now - w.since >= LOOK_EVERY]
             due.sort(key=lambda waiting: waiting.since)
             try:
                 for waiting in due[:PAGE]:

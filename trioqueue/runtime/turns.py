@@ -29,6 +29,7 @@ from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.envelope import Envelope, decode_envelope
 from trioqueue.messages.policy import Retry
+from trioqueue.messages.raw import WILDCARD, RawCommand
 from trioqueue.messages.rejection import rejection_fields, rejection_name
 from trioqueue.messages.state import read_state
 from trioqueue.protocol.outcome import Kind, Outcome
@@ -248,7 +249,8 @@ class Turns:
             envelope = decode_envelope(self._codec, self._entity, queued.data)
         except DecodeError as error:
             return self._bury(queued, None, error, want)
-        bound = self.service.handlers.get(envelope.name)
+        handlers = self.service.handlers
+        bound = handlers.get(envelope.name) or handlers.get(WILDCARD)
         if self._proven and self._crashes > self.service.policy.max_crashes:
             return self._bury(
                 queued, envelope, PodsDied(f"{self._crashes} pods died while they handled it"), want
@@ -284,6 +286,10 @@ class Turns:
 
     def _command(self, bound: BoundHandler, envelope: Envelope) -> Any:
         cls = bound.handler.info.cls
+        if cls is RawCommand:
+            return RawCommand(
+                self._entity.type, self._entity.id, envelope.name, envelope.payload, envelope.version
+            )
         payload = self.service.registry.upcasted(cls, envelope.payload, envelope.version)
         return self._codec.structure(payload, cls)
 
@@ -392,7 +398,7 @@ class Turns:
                         f"{bound.handler.qualname} handles a query, but changed the state or sent"
                     )
                 reply = (
-                    self._codec.unstructure(verdict.value, info.reply_type()) if envelope.reply_to else None
+                    self._codec.unstructure(verdict.value, info.reply_type()) if _wanted(envelope) else None
                 )
                 finished = self._settle(queued, envelope, bound, Done(reply), children, want)
                 finished.commit.state = state
@@ -441,7 +447,7 @@ class Turns:
             case Done(value):
                 outcome = Outcome(Kind.DONE, value)
             case Rejected(rejection):
-                fields = rejection_fields(self._codec, rejection) if envelope.reply_to else None
+                fields = rejection_fields(self._codec, rejection) if _wanted(envelope) else None
                 outcome = Outcome(Kind.REJECTED, fields, rejection_name(rejection))
             case Drop(expired):
                 outcome = Outcome(Kind.EXPIRED if expired else Kind.CANCELLED)
@@ -477,16 +483,22 @@ class Turns:
     def _finish(self, envelope: Envelope | None, outcome: Outcome, want: int, **more: Any) -> Finished:
         local: tuple[tuple[str, bytes], ...] = ()
         replies: tuple[Reply, ...] = ()
-        if envelope is not None and envelope.reply_to is not None:
+        if envelope is not None and _wanted(envelope):
             wire = self._codec.dumps(outcome.to_wire())
             here = envelope.reply_to == self._client
-            replies = (Reply(envelope.command_id, "" if here else envelope.reply_to, wire, KEEP_MS),)
+            tell = "" if here or envelope.reply_to is None else envelope.reply_to
+            replies = (Reply(envelope.command_id, tell, wire, max(KEEP_MS, envelope.keep_ms)),)
             local = ((envelope.command_id, wire),) if here else ()
         settled = (envelope.command_id,) if envelope and envelope.command_id in self._cancels else ()
         return Finished(
             self._commit(pops=1, replies=replies, settled_cancels=settled, want=want, **more),
             local_replies=local,
         )
+
+
+def _wanted(envelope: Envelope) -> bool:
+    """Says whether anybody may ask for the outcome."""
+    return envelope.reply_to is not None or envelope.keep_ms > 0
 
 
 def _failed(error: BaseException) -> Outcome:

@@ -11,9 +11,9 @@ taken, so its workers end and the pod joins anew.  While a store that was restar
 (PROTOCOL: no claim or commit before every older lease has surely ended), operations wait inside the store.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import attrs
 
@@ -63,11 +63,26 @@ class Member(NamedTuple):
 
 
 # ------------------------------------------------------------------------------------ sending
+@attrs.frozen
+class Terms:
+    """What is asked for one command beside its place in the line.
+
+    With `delay_us` it is put off: accepted now, and put into the mailbox so much later.  With a `key`, the first
+    command of its entity with that key is the only one for `key_ms`.
+    """
+
+    command_id: str
+    delay_us: int = 0
+    key: str = ""
+    key_ms: int = 0
+
+
 class Outgoing(NamedTuple):
-    """A command on its way into a mailbox: its entity and its envelope."""
+    """A command on its way into a mailbox: its entity, its envelope, and terms if there are any."""
 
     entity: Entity
     data: bytes
+    terms: Terms | None = None
 
     def __repr__(self) -> str:
         return f"Outgoing({self.entity}, {_size(self.data)})"
@@ -86,11 +101,15 @@ class Group:
     """One `send` or `send_many`: taken whole or not at all, in this order.
 
     The store gives it a sequence number when it is first written; sending the same group again repeats it
-    and is answered as a duplicate where the first copy was taken.
+    and is answered as a duplicate where the first copy was taken.  `limits` says of entity types how many commands a
+    mailbox may hold before it is full for this sender.
     """
 
     commands: Sequence[Outgoing]
     sequence: int = 0  # 0 until the store has written it once; never changes afterwards
+    limits: Mapping[str, int] = attrs.field(factory=dict[str, int])
+    # Where its one command has a key: the id of the first command with it, once it was sent.
+    first_id: str = ""
 
 
 # ------------------------------------------------------------------------------------ claiming
@@ -216,7 +235,7 @@ class Commit:
 
 def check_commands(commands: Sequence[Outgoing]) -> None:
     """Raises `PayloadTooLarge` for what no store takes, whatever the policies of its senders say."""
-    size = max((len(data) for _, data in commands), default=0)
+    size = max((len(one.data) for one in commands), default=0)
     if size > MAX_COMMAND_BYTES:
         raise PayloadTooLarge(size, MAX_COMMAND_BYTES)
 
@@ -277,7 +296,11 @@ class CancelAsked(NamedTuple):
     command_id: str
 
 
-Hint = Wake | Answered | CancelAsked
+class Due(NamedTuple):
+    """Hint: a command is put off, and due before all others."""
+
+
+Hint = Wake | Answered | CancelAsked | Due
 
 
 @attrs.frozen
@@ -293,7 +316,8 @@ class Report:
     """What a heartbeat found.
 
     `wakes`: entities of ours with work (a page of them, going round).  `cancels`: entities of ours with cancelled
-    commands.  `ready`: entities that wait for a pod of our types; `pressed`: some wait and we have no room.
+    commands.  `ready`: entities that wait for a pod of our types; `pressed`: some wait and we have no room.  `due_in`:
+    seconds until the first command that is put off is due, where that is ours to look after.
     """
 
     owned: int
@@ -302,6 +326,7 @@ class Report:
     ready: tuple[Entity, ...] = ()
     pressed: bool = False
     silent: tuple[Silent, ...] = ()
+    due_in: float | None = None
 
 
 @attrs.frozen
@@ -313,6 +338,11 @@ class StoreStatistics:
     with_work: int
     ready: int
     dead: int
+
+
+Withdrawal = Literal["dropped", "told", "late"]
+"""What became of a command that was cancelled: it never starts; it may run, and its pod was told; it is settled, or was
+never there."""
 
 
 class HeldLease(Protocol):
@@ -361,6 +391,7 @@ class Store(Protocol):
 
         Raises:
             StoreFull: nothing of the group was taken, nor will be.
+            MailboxFull: likewise, for a mailbox that holds as many as `Group.limits` allows.
             PayloadTooLarge: a command is above `MAX_COMMAND_BYTES`, which no policy allows; nothing was taken.
             StoreUnavailable: the store could not be reached; nothing was taken.
             OutcomeUnknown: no answer came; send the same group again to find out.
@@ -438,6 +469,14 @@ class Store(Protocol):
         """Gives entities that are ready to pods with room."""
         ...
 
+    async def move(self, member: Member) -> float | None:
+        """Puts all commands that are due into their mailboxes, in the order of their times.
+
+        Returns:
+            Seconds until the next one is due; None: none is put off.
+        """
+        ...
+
     async def owned(self, member: Member, offset: int) -> tuple[Entity, ...]:
         """Reads a page (of at most `PAGE`) of the entities that are ours by the store."""
         ...
@@ -448,6 +487,18 @@ class Store(Protocol):
 
     async def cancel(self, entity: Entity, command_id: str) -> bool:
         """Marks a queued command as cancelled and tells the entity's owner; False: nothing is queued there."""
+        ...
+
+    async def withdraw(self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes) -> Withdrawal:
+        """Cancels the command whose envelope begins with these bytes, after a look at where it is.
+
+        One that is put off is taken out, and `outcome` kept for a while.  Else its mark is seen like that of `cancel`.
+        The look takes time in proportion to the mailbox.
+        """
+        ...
+
+    async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:
+        """Says whether a command whose envelope begins with these bytes is in the mailbox or put off."""
         ...
 
     async def cancelled(self, entity: Entity) -> tuple[str, ...]:

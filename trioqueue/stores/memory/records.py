@@ -90,6 +90,10 @@ class Producer:
             return True
         return False
 
+    def is_new(self, low: int, sequence: int) -> bool:
+        """Says whether a group of this number would be taken."""
+        return sequence >= max(low, self.low) and (sequence > self.high or sequence in self.gaps)
+
     def void(self, sequence: int) -> bool:
         """Spends a group's number unless the group was taken; True: it was taken."""
         if sequence in self.voided:

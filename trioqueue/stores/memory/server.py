@@ -7,10 +7,10 @@ Times are integers in microseconds, from a clock that is given; nothing here wai
 """
 
 import contextlib
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from trioqueue._errors import Incompatible
+from trioqueue._errors import Incompatible, MailboxFull
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lease import shift_us, silent_since
@@ -30,6 +30,7 @@ from trioqueue.stores.contract import (
     Commit,
     CommitAnswer,
     DeadLetter,
+    Due,
     Empty,
     Fenced,
     Hint,
@@ -48,9 +49,12 @@ from trioqueue.stores.contract import (
     Silent,
     StoreStatistics,
     Wake,
+    Withdrawal,
     check_commands,
     check_commit,
 )
+from trioqueue.stores.memory.expiring import Expiring
+from trioqueue.stores.memory.later import Later as LaterCommands
 from trioqueue.stores.memory.records import Mailbox, Pod, Producer
 
 MAX_HINT_BYTES = 4096
@@ -61,6 +65,15 @@ MAX_BACKOFF_US = 3_600_000_000
 
 DECLINE_US = 1_000_000
 """A declined head starts no earlier than in a second, so that two pods that both can't don't play ball with it."""
+
+
+OVERDUE_US = 1_000_000
+"""What is late by so much is anybody's to look after."""
+
+KEEP_CANCELLED_US = 60_000_000
+"""How long the outcome of a command that was cancelled before it was due is kept."""
+
+NO_LIMITS: Mapping[str, int] = {}
 
 
 class Quarantined(Exception):
@@ -80,7 +93,10 @@ class MemoryServer:
         self.states: dict[Entity, tuple[str, bytes]] = {}
         self.pods: dict[str, Pod] = {}
         self.producers: defaultdict[str, Producer] = defaultdict(Producer)
-        self.results: dict[str, tuple[int, bytes]] = {}  # command id -> (kept until, outcome)
+        self.results = Expiring[str, bytes](now_us)  # command id -> outcome
+        self.later = LaterCommands()
+        self._clock: str | None = None  # the incarnation that is told what is put off
+        self.keys = Expiring[tuple[Entity, str], str](now_us)  # (entity, key) -> the first command with it
         self.dead: defaultdict[str, dict[str, DeadLetter]] = defaultdict(dict)
         self.listeners: dict[str, Callable[[Hint], None]] = {}
         self.last_tick_us = now_us()
@@ -189,14 +205,21 @@ class MemoryServer:
         commands: Sequence[Outgoing],
         member: Member | None = None,
         wishes: Sequence[ClaimWish] = (),
+        limits: Mapping[str, int] = NO_LIMITS,
     ) -> tuple[bool, list[tuple[Entity, SendClaimAnswer]]]:
         """Takes one group whole; answers whether it was a duplicate, and each wish.
 
         Raises:
             PayloadTooLarge: one of it is; no copy was ever taken, so its number stays open.
+            MailboxFull: likewise, unless a copy was taken before.
         """
         check_commands(commands)
-        duplicate = not self.producers[producer].takes(low, sequence)
+        sender = self.producers[producer]
+        known = self.first_id(commands) is not None
+        if limits and not known and sender.is_new(low, sequence):
+            self._check_room(commands, limits)
+        taken = sender.takes(low, sequence)
+        duplicate = known or not taken
         here: str | None = None
         if member is not None:
             with contextlib.suppress(LeaseLost, Quarantined):
@@ -204,16 +227,49 @@ class MemoryServer:
                 here = member.incarnation
         if not duplicate:
             now = self._now_us()
-            for entity, data in commands:
-                self._push(entity, Queued(now, data), prefer=here)
+            for command in commands:
+                if command.terms is not None and command.terms.key:
+                    key, ends = (command.entity, command.terms.key), now + command.terms.key_ms * 1000
+                    self.keys.keep(key, ends, command.terms.command_id)
+                self._accept(command, prefer=here)
         answers: list[tuple[Entity, SendClaimAnswer]] = []
         for wish in wishes:
             box = self.mailboxes.get(wish.entity)
-            if here and member and box and box.owner == here and (box.mode is Mode.PARKED or duplicate):
+            if here and member and box and box.owner == here and (box.mode is Mode.PARKED or not taken):
                 answers.append((wish.entity, self.claim(member, wish.entity, wish.have, wish.fetch)))
             else:
                 answers.append((wish.entity, NotClaimed()))
         return duplicate, answers
+
+    def first_id(self, commands: Sequence[Outgoing]) -> str | None:
+        """Says for which command a group's key stands; None: it has none, or it is a new one."""
+        if len(commands) != 1 or commands[0].terms is None or not commands[0].terms.key:
+            return None
+        return self.keys.kept((commands[0].entity, commands[0].terms.key))
+
+    def _check_room(self, commands: Sequence[Outgoing], limits: Mapping[str, int]) -> None:
+        at_once = [one.entity for one in commands if one.terms is None or not one.terms.delay_us]
+        for entity, more in Counter(at_once).items():
+            box, limit = self.mailboxes.get(entity), limits.get(entity.type)
+            if limit is not None and (len(box.queue) if box else 0) + more > limit:
+                raise MailboxFull(str(entity), limit)
+
+    def _accept(self, command: Outgoing, *, prefer: str | None) -> None:
+        """Puts a command into its mailbox, or puts it off."""
+        now, terms = self._now_us(), command.terms
+        if terms is None or not terms.delay_us:
+            self._push(command.entity, Queued(now, command.data), prefer=prefer)
+        elif self.later.put_off(command, now) and self._clock is not None:
+            self._hint(client_of(self._clock), Due())
+
+    def move(self, member: Member) -> float | None:
+        """Puts what is due into mailboxes; see `Store.move`."""
+        self._registered(member)
+        now = self._now_us()
+        while (one := self.later.take_due(now)) is not None:
+            self._push(one.entity, one.queued, prefer=member.incarnation)
+        left_us = self.later.left_us(now)
+        return None if left_us is None else left_us / 1e6
 
     def void(self, producer: str, sequence: int) -> bool:
         """Spends a group's number unless the group was taken; True: it was taken."""
@@ -291,14 +347,13 @@ class MemoryServer:
         if commit.state is not None:
             self.states[entity] = (f"{commit.epoch}.{commit.done}", commit.state)
         for child in commit.children:
-            self._push(child.entity, Queued(now, child.data), prefer=member.incarnation)
+            self._accept(child, prefer=member.incarnation)
         for letter in commit.dead:
             self.dead[entity.type][letter.command_id] = letter
         for command_id in commit.settled_cancels:
             box.cancels.pop(command_id, None)
-        self._forget_results(now)
         for reply in commit.replies:
-            self.results[reply.command_id] = (now + reply.keep_ms * 1000, reply.outcome)
+            self.results.keep(reply.command_id, now + reply.keep_ms * 1000, reply.outcome)
             if reply.to:
                 small = len(reply.outcome) <= MAX_HINT_BYTES
                 self._hint(reply.to, Answered(reply.command_id, reply.outcome if small else None))
@@ -310,11 +365,6 @@ class MemoryServer:
         else:
             self._move(entity, Event.CONTINUED)
         return self._after_commit(box, commit.want)
-
-    def _forget_results(self, now: int) -> None:
-        """Drops outcomes past their time, oldest first."""
-        while self.results and next(iter(self.results.values()))[0] <= now:
-            del self.results[next(iter(self.results))]
 
     def _after_commit(self, box: Mailbox, want: int) -> CommitAnswer:
         now = self._now_us()
@@ -402,6 +452,13 @@ class MemoryServer:
         if self.quarantine_until_us is not None and self.quarantine_until_us <= now:
             self.quarantine_until_us = None
         silent = [i for i, p in self.pods.items() if p.leaving or now > self._silent_from(p)]
+        # The oldest pod keeps the clock; the others only see what is overdue.
+        oldest = min((i for i in self.pods if i not in silent or i == member.incarnation), key=number_of)
+        left_us = self.later.left_us(now)
+        if oldest == member.incarnation:
+            self._clock = oldest
+        elif left_us is not None and left_us >= -OVERDUE_US:
+            left_us = None
         owned = pod.owns
         ready = self._ready(pod.info.types)
         room = pod.room - len(owned)
@@ -412,6 +469,7 @@ class MemoryServer:
             ready=ready[: min(CHUNK, max(room, 0))],
             pressed=bool(ready) and room <= 0,
             silent=tuple(Silent(i, tuple(self.pods[i].info.types)) for i in silent),
+            due_in=None if left_us is None else max(0, left_us) / 1e6,
         )
 
     @staticmethod
@@ -482,15 +540,35 @@ class MemoryServer:
         box = self.mailboxes.get(entity)
         if box is None or not box.queue or self.result(command_id) is not None:
             return False
+        self._mark(entity, command_id)
+        return True
+
+    def _mark(self, entity: Entity, command_id: str) -> None:
+        box = self.mailboxes[entity]
         box.cancels[command_id] = self._now_us()
         if box.owner is not None:
             self._hint(client_of(box.owner), CancelAsked(entity, command_id))
-        return True
+
+    def withdraw(self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes) -> Withdrawal:
+        """Cancels a command after a look at where it is; see `Store.withdraw`."""
+        if self.later.take_out(command_id):
+            self.results.keep(command_id, self._now_us() + KEEP_CANCELLED_US, outcome)
+            return "dropped"
+        place = self.place_of(entity, beginning)
+        if place is None:
+            return "late"
+        self._mark(entity, command_id)
+        return "told" if place == 0 and self.mailboxes[entity].mode is Mode.ACTIVE else "dropped"
+
+    def place_of(self, entity: Entity, beginning: bytes) -> int | None:
+        """Says where in the mailbox the command is whose envelope begins so; None: it is not there."""
+        box = self.mailboxes.get(entity)
+        queue = box.queue if box else ()
+        return next((i for i, queued in enumerate(queue) if queued.data.startswith(beginning)), None)
 
     def result(self, command_id: str) -> bytes | None:
         """Reads an outcome that is still kept."""
-        kept = self.results.get(command_id)
-        return kept[1] if kept and kept[0] > self._now_us() else None
+        return self.results.kept(command_id)
 
     def statistics(self) -> StoreStatistics:
         """Counts what there is."""

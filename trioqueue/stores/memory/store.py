@@ -9,7 +9,7 @@ from typing import TypeVar
 import attrs
 import trio
 
-from trioqueue._errors import PayloadTooLarge
+from trioqueue._errors import MailboxFull, PayloadTooLarge
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lease import renewed
@@ -29,6 +29,7 @@ from trioqueue.stores.contract import (
     SendClaimAnswer,
     Silent,
     StoreStatistics,
+    Withdrawal,
 )
 from trioqueue.stores.memory.server import MemoryServer, Quarantined
 from trioqueue.stores.service_nursery import open_service_nursery
@@ -82,15 +83,22 @@ class MemoryStore:
         low = min(self._unsettled, default=self._sequence)
         try:
             duplicate, answers = self._server.send(
-                self.client, min(low, group.sequence), group.sequence, group.commands, member, wishes
+                self.client,
+                min(low, group.sequence),
+                group.sequence,
+                group.commands,
+                member,
+                wishes,
+                group.limits,
             )
-        except PayloadTooLarge:
+        except (PayloadTooLarge, MailboxFull):
             for wish in wishes:
                 assert on_claim is not None
                 on_claim(wish.entity, NotClaimed())
             raise
         finally:
             self._unsettled.discard(group.sequence)
+        group.first_id = self._server.first_id(group.commands) or ""
         for entity, answer in answers:
             assert on_claim is not None
             on_claim(entity, answer)
@@ -119,6 +127,9 @@ class MemoryStore:
     async def retire(self, member: Member) -> None:
         await self._outside_quarantine(lambda: self._server.retire(member))
 
+    async def move(self, member: Member) -> float | None:
+        return await self._outside_quarantine(lambda: self._server.move(member))
+
     async def reap(self, member: Member, silent: Silent, *, gave_up: bool = False) -> bool:
         return await self._outside_quarantine(
             lambda: self._server.reap(member, silent.incarnation, gave_up=gave_up)
@@ -141,6 +152,16 @@ class MemoryStore:
     async def cancel(self, entity: Entity, command_id: str) -> bool:
         await trio.lowlevel.checkpoint()
         return self._server.cancel(entity, command_id)
+
+    async def withdraw(self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes) -> Withdrawal:
+        await trio.lowlevel.checkpoint()
+        return self._server.withdraw(entity, command_id, beginning, outcome)
+
+    async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:
+        await trio.lowlevel.checkpoint()
+        return (
+            command_id in self._server.later.commands or self._server.place_of(entity, beginning) is not None
+        )
 
     async def cancelled(self, entity: Entity) -> tuple[str, ...]:
         await trio.lowlevel.checkpoint()

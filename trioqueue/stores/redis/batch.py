@@ -13,7 +13,7 @@ import attrs
 import hiredis
 import redis.exceptions
 
-from trioqueue._errors import AccessDenied, OutcomeUnknown, PayloadTooLarge
+from trioqueue._errors import AccessDenied, MailboxFull, OutcomeUnknown, PayloadTooLarge
 from trioqueue._names import Entity
 from trioqueue.stores.contract import (
     ClaimWish,
@@ -27,6 +27,7 @@ from trioqueue.stores.contract import (
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.replies import LOST, send_claim_answer, user_error
 from trioqueue.stores.redis.scripts import Script, script
+from trioqueue.stores.redis.send_load import SendLoad
 from trioqueue.stores.redis.transport import Transport
 
 MAX_SECTIONS = 128
@@ -55,7 +56,7 @@ class SendSection:
     def size(self) -> int:
         """Says what it adds to a call, in commands."""
         commands = self.group.commands
-        return len(commands) + sum([len(data) for _, data in commands]) // BYTES_A_COMMAND
+        return len(commands) + sum([len(one.data) for one in commands]) // BYTES_A_COMMAND
 
     def fits(self, first: "SendSection") -> bool:
         return not self.wishes or self.member == first.member
@@ -154,59 +155,28 @@ class Batcher:
                 self._unsettled[self._sequence] = None
         member = next((section.member for section in sections if section.wishes), sections[0].member)
         wishes = {wish.entity: wish for section in sections for wish in section.wishes}
-        types: dict[str, int] = {}
-        entities: dict[Entity, int] = {}
-        type_keys: list[str] = []
-        entity_keys: list[str] = []
-        about: list[object] = []
-        groups: list[object] = []
+        load = SendLoad(keys, self._producer, wishes)
         for section in sections:
-            groups += (section.group.sequence, len(section.group.commands))
-            for entity, data in section.group.commands:
-                number = entities.get(entity)
-                if number is None:
-                    number = entities[entity] = len(entities) + 1
-                    kind = types.get(entity.type)
-                    if kind is None:
-                        kind = types[entity.type] = len(types) + 1
-                        type_keys += keys.placement(entity.type)
-                    entity_keys += keys.entity(entity)
-                    wish = wishes.get(entity)
-                    about += (
-                        f"{entity.type}/{entity.id}",
-                        kind,
-                        wish.fetch if wish else 0,
-                        wish.have if wish else "",
-                    )
-                groups += (number, data)
+            load.add(section.group)
         low = min(self.low(), *(section.group.sequence for section in sections))
-        packed = self._pack(
-            self._send_script,
-            [*keys.sequences(self._producer), *type_keys, *entity_keys],
-            [
-                low,
-                *((member.incarnation, member.generation) if member else ("", "")),
-                len(types),
-                *types,
-                len(entities),
-                *about,
-                len(sections),
-                *groups,
-            ],
-        )
-        in_order = [entity for entity in entities if entity in wishes]
+        packed = self._pack(self._send_script, load.keys(), load.arguments(low, member))
+        in_order = [entity for entity in load.entities if entity in wishes]
 
-        def deliver(answer: object) -> None:
-            if isinstance(answer, Exception):
-                self._send_failed(sections, packed, answer, deliver)
+        def deliver(reply: object) -> None:
+            if isinstance(reply, Exception):
+                self._send_failed(sections, packed, reply, deliver)
                 return
-            assert isinstance(answer, list)
-            words = cast("list[object]", answer)
+            assert isinstance(reply, list)
+            words = cast("list[object]", reply)
             claims = dict(zip(in_order, map(send_claim_answer, words[len(sections) :]), strict=True))
             for section, word in zip(sections, words, strict=False):
-                self.settle(section.group)
                 section.claims(claims[wish.entity] for wish in section.wishes)
-                section.answer(_too_large(section.group) if word == b"TOO_LARGE" else word == b"DUPLICATE")
+                answer = _send_answer(section.group, cast("bytes", word))
+                if isinstance(answer, MailboxFull):
+                    self._void(section, answer)  # an earlier copy may still find room
+                else:
+                    self.settle(section.group)
+                    section.answer(answer)
 
         self._transport.submit(packed, deliver)
 
@@ -304,8 +274,9 @@ class Batcher:
                 arguments += (key(*names.dead(entity.type)), letter.command_id, letter.record)
             arguments.append(len(commit.settled_cancels))
             arguments += commit.settled_cancels
-            arguments.append(len(commit.children))
-            for child in commit.children:
+            at_once = [child for child in commit.children if child.terms is None]
+            arguments.append(len(at_once))
+            for child in at_once:
                 arguments += (
                     f"{child.entity.type}/{child.entity.id}",
                     key(*names.entity(child.entity)[:2]),
@@ -313,6 +284,16 @@ class Batcher:
                     child.entity.type,
                     child.data,
                 )
+            arguments.append(len(commit.children) - len(at_once))
+            for child in commit.children:
+                if child.terms is not None:
+                    arguments += (
+                        f"{child.entity.type}/{child.entity.id}",
+                        key(*names.later),
+                        child.terms.command_id,
+                        child.terms.delay_us,
+                        child.data,
+                    )
         self._call_for(self._commit_script, sections, self._pack(self._commit_script, keys, arguments))
 
     def _call_for(
@@ -368,12 +349,24 @@ class Batcher:
 SectionT = TypeVar("SectionT", SendSection, ClaimSection, CommitSection)
 
 
-def _too_large(group: Group) -> Exception:
-    try:
-        check_commands(group.commands)
-    except PayloadTooLarge as error:
-        return error
-    raise AssertionError("the script has another limit")
+def _send_answer(group: Group, word: bytes) -> bool | Exception:
+    """Reads what a send says of one group: whether it was a duplicate, or why it was refused."""
+    if word == b"OK":
+        return False
+    kind, _, rest = word.partition(b" ")
+    match kind:
+        case b"TOO_LARGE":
+            try:
+                check_commands(group.commands)
+            except PayloadTooLarge as error:
+                return error
+            raise AssertionError("the script has another limit")
+        case b"FULL":
+            name = rest.decode()
+            return MailboxFull(name, group.limits[name.partition("/")[0]])
+        case b"KNOWN":
+            group.first_id = rest.decode()
+    return True
 
 
 def _take(waiting: deque[SectionT]) -> list[SectionT]:

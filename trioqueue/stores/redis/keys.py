@@ -15,6 +15,8 @@ class Keys:
         self.tag = tag
         self.meta, self.pods, self.fleet = f"{tag}meta", f"{tag}pods", f"{tag}fleet"
         self.owned, self.wake, self.marked = f"{tag}owned", f"{tag}wake", f"{tag}marked"
+        self.later = (f"{tag}later", f"{tag}delayed")
+        """Commands that are put off: their order, and their envelopes."""
         self.common = (self.meta, self.pods, self.fleet, self.owned, self.wake, self.marked)
         self.channel = f"{tag}to:"
         self.pattern = f"{{{prefix}:*"
@@ -41,6 +43,10 @@ class Keys:
         """Names where a command's outcome is kept."""
         return f"{self.tag}result:{command_id}"
 
+    def idempotency(self, entity: Entity, key: str) -> str:
+        """Names what an idempotency key of an entity stands for; the id's length keeps ids and keys apart."""
+        return f"{self.tag}key:{entity.type}:{len(entity.id)}:{entity.id}:{key}"
+
     def sequences(self, producer: str) -> tuple[str, str]:
         """Names what is known of a sender's sequence numbers, and the gaps between them."""
         return f"{self.tag}producer:{producer}", f"{self.tag}gaps:{producer}"
@@ -49,4 +55,5 @@ class Keys:
         """Names a key to try things on, and one of each kind that `common` does not name, of nobody's."""
         nobody = Entity("nobody", "nobody")
         kinds = (*self.entity(nobody), *self.placement(nobody.type), *self.dead(nobody.type))
-        return (f"{self.tag}probe", *kinds, self.result(nobody.id), *self.sequences(nobody.id))
+        alone = (self.result(nobody.id), self.idempotency(nobody, "nothing"))
+        return (f"{self.tag}probe", *kinds, *self.later, *alone, *self.sequences(nobody.id))

@@ -109,7 +109,11 @@ class ThreadLease:
     # -------------------------------------------------------------------------------- in the thread
     def _keep(self) -> None:
         beat = script("beat")
-        keys = [*self._keys.common, *(self._keys.placement(t)[1] for t in sorted(self._types))]
+        keys = [
+            *self._keys.common,
+            self._keys.later[0],
+            *(self._keys.placement(t)[1] for t in sorted(self._types)),
+        ]
         try:
             pause = 0.0
             while not self._ended.wait(pause):
@@ -156,7 +160,7 @@ class ThreadLease:
 
     def _take_out(self, strays: list[bytes], keys: list[str]) -> None:
         """Removes what is no entity's name from the indexes that a beat reads; a failure leaves it to the next beat."""
-        indexes = (self._keys.wake, self._keys.marked, *keys[len(self._keys.common) :])
+        indexes = (self._keys.wake, self._keys.marked, *keys[len(self._keys.common) + 1 :])
         try:
             for index in indexes:
                 self._client.zrem(index, *strays)

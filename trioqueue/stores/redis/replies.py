@@ -26,6 +26,7 @@ from trioqueue.stores.contract import (
     Report,
     SendClaimAnswer,
     Silent,
+    Withdrawal,
 )
 from trioqueue.stores.redis.transport import ServerChanged
 
@@ -38,6 +39,9 @@ class Wait(Exception):
 
 LOST = frozenset({b"GENERATION", b"UNREGISTERED"})
 """Words that refuse an incarnation for ever."""
+
+
+WITHDRAWALS: dict[bytes, Withdrawal] = {b"DROPPED": "dropped", b"TOLD": "told", b"LATE": "late"}
 
 
 def check_word(answer: object) -> None:
@@ -151,7 +155,7 @@ def commit_answer(answer: Any) -> CommitAnswer:
 
 def report(answer: Any, types: frozenset[str]) -> Report:
     """Reads what beat found."""
-    owned, wakes, marked, ready, room, silent = answer
+    owned, wakes, marked, ready, room, silent, wait = answer
     waiting = tuple(entity for entity in map(entity_of, ready) if entity.type in types)
     return Report(
         owned=owned,
@@ -163,6 +167,7 @@ def report(answer: Any, types: frozenset[str]) -> Report:
             Silent(incarnation.decode(), tuple(pod_types.decode().split()))
             for incarnation, pod_types in zip(silent[::2], silent[1::2], strict=True)
         ),
+        due_in=None if wait < 0 else wait / 1e6,
     )
 
 

@@ -22,6 +22,9 @@ NAMES: Final = (
     "reap",
     "assign",
     "cancel",
+    "move",
+    "withdraw",
+    "find",
     "waited",
 )
 """One for each file in `lua/`."""

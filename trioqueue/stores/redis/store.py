@@ -24,6 +24,7 @@ from trioqueue.stores.contract import (
     ClaimWish,
     Commit,
     CommitAnswer,
+    Due,
     Group,
     HeldLease,
     Hint,
@@ -35,6 +36,7 @@ from trioqueue.stores.contract import (
     Silent,
     StoreStatistics,
     Wake,
+    Withdrawal,
     check_commit,
 )
 from trioqueue.stores.redis.address import Address, parse_address
@@ -44,6 +46,7 @@ from trioqueue.stores.redis.layout import DECLINE_US, LAYOUT, PARTITIONS, check_
 from trioqueue.stores.redis.lease import keep_lease, now
 from trioqueue.stores.redis.replicas import Replicas, open_replicas
 from trioqueue.stores.redis.replies import (
+    WITHDRAWALS,
     Sieve,
     Wait,
     check_word,
@@ -56,6 +59,9 @@ from trioqueue.stores.redis.scripts import all_scripts, script
 from trioqueue.stores.redis.transport import Transport, open_transport
 
 T = TypeVar("T")
+
+KEEP_CANCELLED_MS = 60_000
+"""How long the outcome of a command that was cancelled before it was due is kept, for who waits for it."""
 
 QUARANTINE_POLL = 0.1
 """Seconds between two questions whether the quarantine has ended."""
@@ -97,6 +103,8 @@ class RedisStore:
             elif kind == b"r":
                 command_id, space, outcome = rest.partition(b" ")
                 self._hints(Answered(command_id.decode(), outcome if space else None))
+            elif kind == b"t":
+                self._hints(Due())
             elif kind == b"c":
                 command_id, _, name = rest.partition(b" ")
                 self._hints(CancelAsked(entity_of(name), command_id.decode()))
@@ -223,6 +231,18 @@ class RedisStore:
             more = [entity_of(name) for name in named]
             chunk, rest = (more, rest) if more else (rest[:CHUNK], rest[CHUNK:])
 
+    async def move(self, member: Member) -> float | None:
+        due: list[tuple[str, Entity]] = []
+        while True:
+            keys = [*self._keys.later, *self._whole([entity for _, entity in due])]
+            arguments: list[object] = [CHUNK]
+            for command_id, entity in due:
+                arguments += (command_id, str(entity), entity.type)
+            wait, *named = await self._call("move", keys, arguments, member=member)
+            due = [(one.decode(), entity_of(name)) for one, name in zip(named[::2], named[1::2], strict=True)]
+            if not due:
+                return None if wait < 0 else wait / 1e6
+
     async def reap(self, member: Member, silent: Silent, *, gave_up: bool = False) -> bool:
         loads = [self._keys.placement(entity_type)[0] for entity_type in silent.types]
         entities: list[Entity] = []
@@ -283,6 +303,15 @@ class RedisStore:
     async def cancel(self, entity: Entity, command_id: str) -> bool:
         keys = [*self._keys.entity(entity)[:2], self._keys.result(command_id)]
         return bool(await self._call("cancel", keys, [str(entity), command_id]) == b"TOLD")
+
+    async def withdraw(self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes) -> Withdrawal:
+        keys = [*self._keys.entity(entity)[:2], *self._keys.later, self._keys.result(command_id)]
+        arguments = [str(entity), command_id, beginning, outcome, KEEP_CANCELLED_MS]
+        return WITHDRAWALS[await self._call("withdraw", keys, arguments)]
+
+    async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:
+        keys = [self._keys.entity(entity)[1], self._keys.later[1]]
+        return bool(await self._call("find", keys, [command_id, beginning]) == 1)
 
     # -------------------------------------------------------------------------------- reading
     async def _read(self, *command: bytes | str | int) -> Any:

@@ -20,6 +20,7 @@ from trioqueue.testing.contract import (
     membership,
     releasing,
     sending,
+    terms,
 )
 
 Check: TypeAlias = Callable[[StoreHarness], Awaitable[None]]
@@ -35,7 +36,16 @@ def _checks(*modules: ModuleType) -> tuple[Check, ...]:
 
 
 CHECKS: tuple[Check, ...] = _checks(
-    sending, claiming, committing, releasing, cancelling, heartbeats, membership, generations, lifecycle
+    sending,
+    claiming,
+    committing,
+    releasing,
+    cancelling,
+    heartbeats,
+    terms,
+    membership,
+    generations,
+    lifecycle,
 )
 """All checks, the plainest first."""
 

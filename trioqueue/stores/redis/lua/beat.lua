@@ -4,7 +4,11 @@
 -- Renews an existing registration only.  Ends the quarantine, and nobody else does: only here has a jump of the clock
 -- been made up for.  Compares the server's own run id, as the heartbeat's client reconnects silently.
 --
--- KEYS[7…] ready (zset) of each type that the pod takes
+-- The oldest pod keeps the clock: it is told when the first command that is put off is due.  The others are told of
+-- what is overdue alone, so that not all of them come for it at the same moment.
+--
+-- KEYS[7]  later (zset)
+-- KEYS[8…] ready (zset) of each type that the pod takes
 -- ARGV[2] incarnation
 -- ARGV[3] generation
 -- ARGV[4] offset   where the page of wakes begins
@@ -12,8 +16,9 @@
 -- ARGV[6] chunk    ready entities to name
 --
 -- Returns GENERATION | UNREGISTERED | {owned, {wakes}, {entities with cancelled commands}, {ready}, room left,
---   {silent incarnation, its types, …}}
+--   {silent incarnation, its types, …}, us until a command is due (-1: none, or it is the other's matter)}
 -- Keeps I6 I12 I16
+local OVERDUE_US = 1000000
 local incarnation, generation, offset, page, chunk = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
 if run_id() ~= generation or redis.call('HGET', META, 'generation') ~= generation then
     return 'GENERATION'
@@ -36,7 +41,7 @@ local wakes = redis.call('ZRANGEBYSCORE', WAKE, number, number, 'LIMIT', offset,
 local marked = redis.call('ZRANGEBYSCORE', MARKED, number, number, 'LIMIT', 0, page)
 local room = tonumber(redis.call('HGET', FLEET, 'room:' .. incarnation) or 0) - owned
 local ready = {}
-for i = 7, #KEYS do
+for i = 8, #KEYS do
     local start = string.match(KEYS[i], 'ready:(.*)$') .. '/'
     for _, name in ipairs(redis.call('ZRANGE', KEYS[i], 0, chunk - 1)) do
         if string.sub(name, 1, #start) == start then
@@ -46,7 +51,7 @@ for i = 7, #KEYS do
         end
     end
 end
-local silent = {}
+local silent, oldest = {}, incarnation
 local pods = redis.call('ZRANGE', PODS, 0, -1, 'WITHSCORES')
 for i = 1, #pods, 2 do
     local last = tonumber(pods[i + 1])
@@ -56,6 +61,18 @@ for i = 1, #pods, 2 do
     elseif last <= 0 or now > last + tonumber(limit) then
         silent[#silent + 1] = pods[i]
         silent[#silent + 1] = redis.call('HGET', FLEET, 'types:' .. pods[i]) or ''
+    elseif tonumber(number_of(pods[i])) < tonumber(number_of(oldest)) then
+        oldest = pods[i]
     end
 end
-return { owned, wakes, marked, ready, room, silent }
+local first, wait = redis.call('ZRANGE', KEYS[7], 0, 0, 'WITHSCORES'), -1
+if oldest == incarnation and redis.call('HGET', META, 'clock') ~= incarnation then
+    redis.call('HSET', META, 'clock', incarnation)
+end
+if first[1] then
+    local left = tonumber(first[2]) - now
+    if oldest == incarnation or left < -OVERDUE_US then
+        wait = math.max(0, left)
+    end
+end
+return { owned, wakes, marked, ready, room, silent, wait }

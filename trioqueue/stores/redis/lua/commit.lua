@@ -1,5 +1,5 @@
 -- Makes turns stand, each whole: pops, state, children, replies, dead letters and a retry go together.
--- include: common place fetch
+-- include: common place fetch later
 --
 -- Sections run in turn (each: checks, then writes) and are answered each for itself.  `done` counts everything that ever
 -- settled a head, pops and retries: equal to the stored one, the section is applied; behind it, its first copy ran and
@@ -7,7 +7,7 @@
 -- not claimed since the entity was parked.
 --
 -- KEYS[7…] as the sections name them by number: e, q, s of an entity stand one behind the other, and so do load, ready of
---          a type, and dead (zset), letters (hash) of a type; result keys (string) stand alone
+--          a type, dead (zset), letters (hash) of a type, and later, delayed; result keys (string) stand alone
 -- ARGV[2] incarnation
 -- ARGV[3] generation
 -- ARGV[…] for each section: name, number of e, epoch, done, pops, retry_ms ("": none), failed (1: the retry counts as
@@ -17,6 +17,7 @@
 --         dead letters: how many; for each: number of dead, command id, record
 --         settled cancels: how many; for each: command id
 --         children: how many; for each: name, number of e, number of load, type, envelope
+--         children that are put off: how many; for each: name, number of later, id, delay_us, envelope
 --
 -- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
 --   {NEXT, now_us, ids of cancelled commands, commands} | PARKED | {BACKOFF, us} | FENCED
@@ -37,7 +38,7 @@ local function argument()
 end
 
 local function skip_extras()
-    for _, size in ipairs({ 5, 3, 1, 5 }) do
+    for _, size in ipairs({ 5, 3, 1, 5, 5 }) do
         local count = tonumber(argument()) -- first, as reading it moves `at`
         at = at + size * count
     end
@@ -63,6 +64,13 @@ local function check_extras()
         redis.call('LLEN', KEYS[e + 1])
         redis.call('ZCARD', KEYS[load])
         redis.call('ZCARD', KEYS[load + 1])
+        too_large = too_large or #ARGV[at + 4] > MAX_COMMAND_BYTES
+        at = at + 5
+    end
+    for _ = 1, tonumber(argument()) do
+        local later = tonumber(ARGV[at + 1])
+        redis.call('ZCARD', KEYS[later])
+        redis.call('HLEN', KEYS[later + 1])
         too_large = too_large or #ARGV[at + 4] > MAX_COMMAND_BYTES
         at = at + 5
     end
@@ -92,6 +100,11 @@ local function bear()
     local child = { name = name, e = KEYS[e], q = KEYS[e + 1], load = KEYS[load], ready = KEYS[load + 1], type = argument() }
     local h = redis.call('HMGET', child.e, 'mode', 'owner')
     queue(child, h[1], h[2], { text(now) .. ' ' .. argument() }, incarnation, now)
+end
+
+local function bear_later()
+    local name, later, id, delay_us, envelope = argument(), tonumber(argument()), argument(), tonumber(argument()), argument()
+    put_off(KEYS[later], KEYS[later + 1], name, id, envelope, delay_us, now)
 end
 
 while at <= #ARGV do
@@ -144,6 +157,7 @@ while at <= #ARGV do
                 redis.call('ZREM', MARKED, name)
             end
             for _ = 1, tonumber(argument()) do bear() end
+            for _ = 1, tonumber(argument()) do bear_later() end
         end
         if redis.call('LLEN', Q) == 0 then
             redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + (retry_ms ~= '' and 1 or 0)))

@@ -1,0 +1,110 @@
+"""What a command becomes on its way out: its envelope, and the terms under which the store takes it."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from trioqueue._errors import PayloadTooLarge
+from trioqueue._names import Entity, entity_id_text
+from trioqueue.messages.codec import Codec
+from trioqueue.messages.command import Command, CommandInfo, info_of
+from trioqueue.messages.envelope import Envelope, encode_envelope
+from trioqueue.messages.options import PLAIN, Options
+from trioqueue.messages.policy import EntityPolicy
+from trioqueue.runtime.context import Receipt
+from trioqueue.stores.contract import Outgoing, Terms
+
+R = TypeVar("R")
+
+_DEFAULT_POLICY = EntityPolicy()
+
+
+class Encoder:
+    """Makes envelopes for one client, by the policies that it was opened with."""
+
+    def __init__(self, codec: Codec, policies: Mapping[str, EntityPolicy], client: str) -> None:
+        self._codec = codec
+        self._policies = policies
+        self._client = client
+        self._count = 0
+        self.limits = {
+            entity_type: policy.max_pending
+            for entity_type, policy in policies.items()
+            if policy.max_pending is not None
+        }
+        """How many commands a mailbox of each type may hold for this client."""
+
+    def next_id(self) -> str:
+        """Makes a command's id: unique for ever, as the client's is."""
+        self._count += 1
+        return f"{self._client}-{self._count:x}"
+
+    def policy(self, entity_type: str) -> EntityPolicy:
+        """Gives a type's policy."""
+        return self._policies.get(entity_type, _DEFAULT_POLICY)
+
+    def encode(
+        self,
+        command: Command[Any],
+        command_id: str,
+        options: Options = PLAIN,
+        *,
+        answered: bool = False,
+        deadline: float = math.inf,
+        chain: tuple[str, ...] = (),
+    ) -> Outgoing:
+        """Makes what the store takes.
+
+        Args:
+            command: What to send.
+            command_id: Its id.
+            options: What its sender asks.
+            answered: Whether this client waits for the outcome.
+            deadline: Seconds for which somebody waits.
+            chain: The entities that wait for it.
+
+        Raises:
+            NotRegistered, BadEntityId, EncodeError, PayloadTooLarge: It can't be sent.
+        """
+        info = info_of(command)
+        entity = Entity(info.entity, entity_id_text(getattr(command, info.id_field)))
+        policy = self._policies.get(entity.type, _DEFAULT_POLICY)
+        terms: Terms | None = None
+        kept, headers = policy.keep_results, None
+        if options is not PLAIN:
+            delay_us, key = options.delay_us(), options.legal_key()
+            if delay_us or key:
+                terms = Terms(command_id, delay_us, key, math.ceil(policy.key_window * 1000))
+            headers, deadline = options.legal_headers(), min(deadline, options.legal_expiry())
+            if key:
+                # Another one may wait for it, so it neither expires nor is its outcome only the first caller's.
+                kept, deadline = policy.key_window, math.inf
+        data = encode_envelope(
+            self._codec,
+            Envelope(
+                command_id,
+                entity,
+                info.name,
+                info.version,
+                self._codec.unstructure(command),
+                self._client if answered or kept else None,
+                None if deadline == math.inf else max(deadline, 0.0),
+                chain,
+                headers or {},
+                keep_ms=math.ceil(kept * 1000),
+            ),
+        )
+        if len(data) > policy.max_payload:
+            raise PayloadTooLarge(len(data), policy.max_payload)
+        return Outgoing(entity, data, terms)
+
+    def receipt(self, command: Command[R], outgoing: Outgoing, command_id: str) -> Receipt[R]:
+        """Makes the receipt of a command that was encoded."""
+        info: CommandInfo = info_of(command)
+        policy = self.policy(info.entity)
+        keyed = outgoing.terms is not None and outgoing.terms.key
+        kept = policy.key_window if keyed else policy.keep_results
+        entity = outgoing.entity
+        receipt: Receipt[R] = Receipt(entity.type, entity.id, command_id, info.name, kept)
+        receipt.declare(info)
+        return receipt

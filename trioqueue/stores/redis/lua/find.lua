@@ -1,0 +1,11 @@
+-- Looks for a command that is not settled.
+-- include: common search
+--
+-- KEYS[7] q           of the entity
+-- KEYS[8] delayed
+-- ARGV[2] command id
+-- ARGV[3] beginning   what its envelope begins with
+--
+-- Returns 1 | 0
+-- Keeps I4
+return (redis.call('HEXISTS', KEYS[8], ARGV[2]) == 1 or place_of(KEYS[7], ARGV[3])) and 1 or 0
