@@ -21,6 +21,13 @@ not a penny lost or made, and no account overdrawn
 cellar: set to 21.5, measures 19.5
 telemetry of the cellar that nobody knows: battery-low, humidity
 """,
+    "game_table.py": r"""ann takes 2, 7 are left
+the alarm of this turn: dropped
+bob takes 3, 4 are left
+ann falls asleep
+the alarm that was not withdrawn: ignored
+time is up, bob wins
+""",
     "inventory.py": r"""50 orders of 2 at the same time: 900 of 1000 left
 an order of 100, handled 2 times: 800 left
 a frozen process that goes on: refused
