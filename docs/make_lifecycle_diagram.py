@@ -21,15 +21,17 @@ PLACES: dict[Mode, tuple[float, float]] = {
     Mode.PARKED: (440, 190),
     Mode.ACTIVE: (780, 190),
     Mode.READY: (440, 420),
+    Mode.PAUSED: (780, 420),
 }
 WORDS: dict[Mode, str] = {
     Mode.IDLE: "nothing queued, no owner",
     Mode.READY: "work, no owner",
+    Mode.PAUSED: "held back, no owner",
     Mode.PARKED: "owner, no handler runs",
     Mode.ACTIVE: "owner and epoch, a worker",
 }
 # Where the loop of a mode that events leave as it is goes: an angle in degrees, 0 to the right, 90 downwards.
-LOOPS: dict[Mode, float] = {Mode.PARKED: -90, Mode.ACTIVE: -90, Mode.READY: 90}
+LOOPS: dict[Mode, float] = {Mode.PARKED: -90, Mode.ACTIVE: -90, Mode.READY: 90, Mode.PAUSED: 90}
 
 STYLE = """
   .box { fill: #eef3fb; stroke: #35558c; stroke-width: 1.6 }

@@ -30,16 +30,16 @@ from trioqueue.stores.contract import (
     ClaimWish,
     Commit,
     CommitAnswer,
-    Hint,
     LeaseLost,
     Member,
     Outgoing,
     PodInfo,
-    Report,
     SendClaimAnswer,
 )
-from trioqueue.stores.memory.server import NO_LIMITS, MemoryServer, Quarantined
+from trioqueue.stores.memory.mailboxes import Quarantined
+from trioqueue.stores.memory.server import NO_LIMITS, MemoryServer
 from trioqueue.stores.memory.store import trio_now_us
+from trioqueue.stores.reports import Hint, Report
 
 SETTLES_WITHIN = 120.0
 """Seconds of virtual time: several leases and backoffs."""

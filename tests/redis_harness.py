@@ -137,6 +137,7 @@ class RedisHarness:
                     {f.removeprefix("ready:"): int(n) for f, n in meta.items() if f.startswith("ready:")}
                 ),
                 leftovers=tuple(leftovers),
+                paused=frozenset(_entity(name) for name in client.zrange(keys.paused, 0, -1)),
             )
 
 

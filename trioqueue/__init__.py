@@ -29,8 +29,10 @@ from trioqueue._errors import (
     TrioqueueError,
     UnknownCommand,
 )
+from trioqueue._mailbox import Head, Mailbox
 from trioqueue._names import Entity
 from trioqueue._open import open_atomic_queues
+from trioqueue._operating import DeadLetter
 from trioqueue._queues import AtomicQueues, Statistics, Status
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, Query, command, entity_id, query
@@ -54,6 +56,7 @@ __all__ = [
     "Codec",
     "Command",
     "Context",
+    "DeadLetter",
     "DeadlineExceeded",
     "DecodeError",
     "Drain",
@@ -62,9 +65,11 @@ __all__ = [
     "Entity",
     "EntityPolicy",
     "HandlerTimeout",
+    "Head",
     "Incompatible",
     "Lease",
     "Limits",
+    "Mailbox",
     "MailboxFull",
     "NewerVersion",
     "NotRegistered",

@@ -320,14 +320,17 @@ class NotReplicated(TrioqueueError):
 
 @attrs.define
 class Closed(TrioqueueError):
-    """Tells that the queues were left already.
+    """Tells that the queues, or a blocking sender, were left already.
 
-    Raised by every use after the `async with open_atomic_queues()` block ended; nothing was done.  Move the use
-    into the block.
+    Raised by every use after the `async with open_atomic_queues()` block ended, after `Sender.close`, and of a sender
+    that another process has opened before it forked; nothing was done, but for what a thread waited for when another
+    one closed the sender.  Move the use into the block, and open a sender in each process.
     """
 
+    reason: str = "These queues are closed: use them inside their `async with open_atomic_queues()` block"
+
     def __str__(self) -> str:
-        return "These queues are closed: use them inside their `async with open_atomic_queues()` block."
+        return f"{self.reason}."
 
 
 @attrs.define

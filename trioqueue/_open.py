@@ -20,10 +20,11 @@ from trioqueue.runtime.context import Slots
 from trioqueue.runtime.service import build_services
 from trioqueue.runtime.supervisor import Supervisor
 from trioqueue.runtime.turns import Turns
-from trioqueue.stores.contract import Answered, CancelAsked, Due, Hint, PodInfo, Store, Wake
+from trioqueue.stores.contract import PodInfo, Store
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store
 from trioqueue.stores.redis.store import open_redis_store
+from trioqueue.stores.reports import Answered, CancelAsked, Due, Hint, Wake
 from trioqueue.stores.service_nursery import open_service_nursery
 
 logger = logging.getLogger("trioqueue")

@@ -10,11 +10,8 @@ import trio
 
 from trioqueue._encoding import Encoder
 from trioqueue._errors import (
-    CallCancelled,
-    CallFailed,
     Closed,
     DeadlineExceeded,
-    DecodeError,
     NotRegistered,
     OutcomeUnknown,
     PayloadTooLarge,
@@ -22,9 +19,10 @@ from trioqueue._errors import (
     ResultNotKept,
     SendInsideTurn,
     TrioqueueError,
-    UnknownCommand,
 )
 from trioqueue._names import Entity, entity_id_text
+from trioqueue._operating import Operating
+from trioqueue._outcomes import answer_of, read_outcome
 from trioqueue._signals import wait_for_end
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, CommandInfo, info_of
@@ -32,7 +30,6 @@ from trioqueue.messages.envelope import beginning_of
 from trioqueue.messages.options import PLAIN, Options, options_of
 from trioqueue.messages.policy import MAX_GROUP_BYTES, EntityPolicy
 from trioqueue.messages.registry import Registry
-from trioqueue.messages.rejection import rejection_from
 from trioqueue.messages.state import read_state, state_info_of
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt, turn_of_this_task
@@ -40,7 +37,8 @@ from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.receiver import Receiver
 from trioqueue.runtime.supervisor import Supervisor
 from trioqueue.runtime.turns import Counts
-from trioqueue.stores.contract import ClaimWish, Group, Outgoing, Store, Withdrawal
+from trioqueue.stores.contract import ClaimWish, Group, Outgoing, Store
+from trioqueue.stores.reports import Withdrawal
 from trioqueue.stores.service_nursery import ServiceNursery
 
 R = TypeVar("R")
@@ -101,7 +99,7 @@ class Status:
     outcome: str | None = None
 
 
-class AtomicQueues:
+class AtomicQueues(Operating):
     """The open queues.  Made by `open_atomic_queues`; belongs to the Trio run that opened it."""
 
     def __init__(
@@ -283,34 +281,8 @@ class AtomicQueues:
             raise
         finally:
             self._receiver.forget(waiting)
-        answer: R = self._answer(info, str(outgoing.entity), outcome, path)
+        answer: R = answer_of(self._codec, info, str(outgoing.entity), outcome, path)
         return answer
-
-    def _answer(self, info: CommandInfo, entity: str, data: bytes, path: tuple[str, ...]) -> Any:
-        """Turns an outcome into what `call` returns or raises."""
-        outcome = self._outcome(info.name, data)
-        match outcome.kind:
-            case Kind.DONE:
-                return self._codec.structure(outcome.value, info.reply_type())
-            case Kind.REJECTED:
-                fields: Any = {} if outcome.value is None else outcome.value
-                if fields.__class__ is not dict:
-                    raise DecodeError(f"the fields of a rejection of {info.name} are not an object", data)
-                raise rejection_from(self._codec, info.rejects, outcome.name, fields)
-            case Kind.CANCELLED:
-                raise CallCancelled(info.name, entity)
-            case Kind.EXPIRED:
-                raise DeadlineExceeded(info.name, entity, path)
-            case Kind.DEAD:
-                if outcome.name == UnknownCommand.__name__:
-                    raise UnknownCommand(entity, info.name)
-                raise CallFailed(info.name, entity, str(outcome.value), outcome.traceback)
-
-    def _outcome(self, command: str, data: bytes) -> Outcome:
-        try:
-            return Outcome.from_wire(self._codec.loads(data))
-        except ValueError:
-            raise DecodeError(f"the outcome of {command} is none that is known here", data) from None
 
     async def _cancel_quietly(self, entity: Entity, command_id: str) -> None:
         """Tells the entity's owner that a caller has gone; if that fails, the handler only runs for nobody."""
@@ -340,7 +312,8 @@ class AtomicQueues:
             while True:
                 with trio.move_on_after(LOST_AFTER):
                     outcome = await waiting.wait()
-                    answer: R = self._answer(info, f"{receipt.entity_type}/{receipt.entity_id}", outcome, ())
+                    entity = f"{receipt.entity_type}/{receipt.entity_id}"
+                    answer: R = answer_of(self._codec, info, entity, outcome)
                     return answer
                 if (await self.status(receipt)).state == "unknown":
                     raise ResultNotKept(receipt.command_id, ever=True)
@@ -362,7 +335,7 @@ class AtomicQueues:
             data = await self._store.result(receipt.command_id)  # it may have been settled in between
         if data is None:
             return Status("unknown")
-        return Status("finished", self._outcome(receipt.command, data).kind.value)
+        return Status("finished", read_outcome(self._codec, receipt.command, data).kind.value)
 
     async def cancel(self, receipt: Receipt[Any], /) -> Withdrawal:
         """Cancels a command that was sent; whoever waits for it gets `CallCancelled`.

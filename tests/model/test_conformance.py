@@ -14,7 +14,8 @@ from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores import contract
-from trioqueue.stores.memory.server import MemoryServer, Quarantined, client_of
+from trioqueue.stores.memory.mailboxes import Quarantined, client_of
+from trioqueue.stores.memory.server import MemoryServer
 
 from .mailbox import Mailbox
 from .rules import rules

@@ -194,6 +194,38 @@ async def test_losing_the_lease_spends_no_attempt_and_counts_no_crash(autojump_c
     assert len(fleet.starts) == 21
 
 
+async def test_many_suspects_come_one_at_a_time_and_without_pauses(autojump_clock: MockClock) -> None:
+    """Two deaths with much in hand make a suspect of everything; that must not take its whole entities' healing."""
+    fleet, count = Fleet(), 40
+
+    async def die_with_all_in_hand(name: str, started: int) -> None:
+        with trio.CancelScope() as kill:
+            async with fleet.pod(name) as pod:
+                while len(fleet.starts) < started:  # noqa: ASYNC110
+                    await trio.sleep(0.0005)
+                fleet.server.unreachable.add(pod._store.client)
+                kill.cancel()
+                await trio.sleep_forever()
+
+    async with fleet.sender() as sender:
+        for n in range(count):
+            await sender.send(Note(f"{n}", 1, 0.01))
+        await die_with_all_in_hand("first", count)
+        await die_with_all_in_hand("second", 2 * count)
+        assert fleet.ends == []
+        async with fleet.pod("third"):
+            while len(fleet.starts) == 2 * count:  # noqa: ASYNC110
+                await trio.sleep(0.001)
+            began = trio.current_time()
+            await sender.wait_settled()
+            assert trio.current_time() - began < count * 0.01 + 0.2
+        running = 0
+        for turn in fleet.starts[2 * count :]:
+            assert turn.pod == "third"
+            running += 1
+        assert running == count
+
+
 async def test_no_handler_starts_if_the_pod_stood_still_while_it_decoded_the_command(
     autojump_clock: MockClock,
 ) -> None:

@@ -40,19 +40,10 @@ from trioqueue import (
 )
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.envelope import Envelope
-from trioqueue.stores.contract import (
-    Answered,
-    Claimed,
-    Commit,
-    DeadLetter,
-    Group,
-    Next,
-    Outgoing,
-    Queued,
-    Reply,
-)
+from trioqueue.stores.contract import Claimed, Commit, DeadLetter, Group, Next, Outgoing, Reply
 from trioqueue.stores.redis.address import parse_address
 from trioqueue.stores.redis.keys import Keys
+from trioqueue.stores.reports import Answered, Queued
 
 PASSWORD = "p@ss/w:rd-7c1d9e"
 MARKER = "MARKER-5e0c"

@@ -12,9 +12,10 @@ from trioqueue.protocol.lifecycle import Event
 from trioqueue.runtime.context import Context, Receipt
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.turns import Turns
-from trioqueue.stores.contract import ClaimAnswer, Commit, CommitAnswer, Member, PodInfo, Report
+from trioqueue.stores.contract import ClaimAnswer, Commit, CommitAnswer, Member, PodInfo
 from trioqueue.stores.memory.records import Mailbox, Pod, Producer
 from trioqueue.stores.memory.server import MemoryServer
+from trioqueue.stores.reports import Report
 
 _commit = MemoryServer.commit
 _beat = MemoryServer.beat

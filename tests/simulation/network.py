@@ -27,19 +27,15 @@ from trioqueue.stores.contract import (
     Commit,
     CommitAnswer,
     Group,
-    Hint,
     LeaseLost,
     Member,
     NotClaimed,
     PodInfo,
-    Report,
     SendClaimAnswer,
-    Silent,
-    StoreStatistics,
-    Withdrawal,
 )
-from trioqueue.stores.memory.server import Quarantined
+from trioqueue.stores.memory.mailboxes import Quarantined
 from trioqueue.stores.memory.store import QUARANTINE_POLL
+from trioqueue.stores.reports import Hint, Report, Silent, StoreStatistics, Withdrawal
 
 from . import history
 from .history import Event

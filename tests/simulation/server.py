@@ -9,17 +9,10 @@ import trio
 
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import (
-    ClaimAnswer,
-    Claimed,
-    Commit,
-    CommitAnswer,
-    Empty,
-    Hint,
-    Member,
-    Queued,
-)
-from trioqueue.stores.memory.server import MemoryServer, client_of
+from trioqueue.stores.contract import ClaimAnswer, Claimed, Commit, CommitAnswer, Empty, Member
+from trioqueue.stores.memory.mailboxes import client_of
+from trioqueue.stores.memory.server import MemoryServer
+from trioqueue.stores.reports import Hint, Queued
 
 from . import history
 from .history import Event

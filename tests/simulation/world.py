@@ -19,8 +19,8 @@ from trioqueue._names import Entity
 from trioqueue.messages.registry import Registry
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.runtime.supervisor import REJOIN_PAUSE
+from trioqueue.stores.memory.mailboxes import client_of
 from trioqueue.stores.memory.records import Mailbox
-from trioqueue.stores.memory.server import client_of
 from trioqueue.testing import MemoryHarness, audit, audit_drained
 
 from . import history

@@ -14,10 +14,12 @@ from stores.script_link import Change, Link, ScriptStore, run
 
 from trioqueue._errors import Incompatible
 from trioqueue._names import Entity
-from trioqueue.stores.contract import CHUNK, PAGE, Claimed, Hint, LeaseLost, Member, Next, Wake
-from trioqueue.stores.memory.server import MemoryServer, Quarantined
+from trioqueue.stores.contract import CHUNK, PAGE, Claimed, LeaseLost, Member, Next
+from trioqueue.stores.memory.mailboxes import Quarantined
+from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.redis.replies import Wait, check_word
 from trioqueue.stores.redis.scripts import script
+from trioqueue.stores.reports import Hint, Wake
 from trioqueue.testing import audit, audit_drained
 
 

@@ -18,7 +18,7 @@ from stores.script_link import run
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import ClaimWish, Commit, DeadLetter, Fenced, Member, Outgoing, Reply
-from trioqueue.stores.memory.server import client_of
+from trioqueue.stores.memory.mailboxes import client_of
 from trioqueue.stores.redis.batch import ClaimSection, CommitSection
 from trioqueue.stores.redis.replies import check_word, claim_answer, commit_answer
 

@@ -17,9 +17,11 @@ from stores.script_link import run
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import CHUNK, Member, PodInfo, Silent
-from trioqueue.stores.memory.server import MemoryServer, client_of
+from trioqueue.stores.contract import CHUNK, Member, PodInfo
+from trioqueue.stores.memory.mailboxes import client_of
+from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.redis.replies import report
+from trioqueue.stores.reports import Silent
 
 LEASES = {
     "usual": Lease(ttl=30, heartbeat=10, grace=15),

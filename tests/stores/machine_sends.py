@@ -14,9 +14,10 @@ from stores.script_link import argument
 from trioqueue._errors import OutcomeUnknown, StoreFull
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import ClaimWish, Group, LeaseLost, Member, NotClaimed, Outgoing, Queued
-from trioqueue.stores.memory.server import Quarantined, client_of
+from trioqueue.stores.contract import ClaimWish, Group, LeaseLost, Member, NotClaimed, Outgoing
+from trioqueue.stores.memory.mailboxes import Quarantined, client_of
 from trioqueue.stores.redis.batch import SendSection
+from trioqueue.stores.reports import Queued
 
 
 @attrs.frozen

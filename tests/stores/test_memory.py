@@ -9,19 +9,10 @@ from trio.testing import MockClock
 
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
-from trioqueue.stores.contract import (
-    Backoff,
-    Claimed,
-    Commit,
-    Group,
-    Outgoing,
-    PodInfo,
-    Reply,
-    Report,
-    Silent,
-)
+from trioqueue.stores.contract import Backoff, Claimed, Commit, Group, Outgoing, PodInfo, Reply
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store, trio_now_us
+from trioqueue.stores.reports import Report, Silent
 from trioqueue.testing import MemoryHarness, audit
 
 A = Entity("account", "a")

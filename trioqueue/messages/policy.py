@@ -5,7 +5,7 @@ All are values, checked when they are made.  Durations are seconds, sizes are by
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 
@@ -66,6 +66,17 @@ def _count(low: int) -> Callable[[Any, "attrs.Attribute[Any]", object], None]:
         if not isinstance(value, int) or isinstance(value, bool) or value < low:
             place = _place(instance, attribute)
             raise BadDeclaration(f"{place}={value!r} is not legal: give a whole number, {low} or more.")
+
+    return check
+
+
+def _one_of(*words: str) -> Callable[[Any, "attrs.Attribute[Any]", object], None]:
+    def check(instance: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+        if value not in words:
+            place = _place(instance, attribute)
+            raise BadDeclaration(
+                f"{place}={value!r} is not legal: give one of {', '.join(map(repr, words))}."
+            )
 
     return check
 
@@ -184,6 +195,8 @@ class EntityPolicy:
         keep_results: Seconds that the outcome of a `send` is kept for `AtomicQueues.result`; 0: it is not.
         key_window: Seconds for which a `key` stands for the first command that was sent with it, and for which that
             command's outcome is kept.
+        on_exhausted: What becomes of a command that failed for good: "dead_letter", and its entity goes on; or "pause":
+            it stays the head and its entity waits until an operator resumes it.
         unknown_grace: Seconds that a command no live pod has a handler for waits, visibly, before it becomes a
             dead letter.  Longer than a roll-out takes.
     """
@@ -200,6 +213,9 @@ class EntityPolicy:
     max_pending: int | None = attrs.field(default=None, validator=attrs.validators.optional(_count(1)))
     keep_results: float = attrs.field(default=0.0, validator=[_seconds(), _finite])
     key_window: float = attrs.field(default=86_400.0, validator=[_seconds(0.001), _finite])
+    on_exhausted: Literal["dead_letter", "pause"] = attrs.field(
+        default="dead_letter", validator=_one_of("dead_letter", "pause")
+    )
     unknown_grace: float = attrs.field(default=600.0, validator=_seconds())
 
     def __attrs_post_init__(self) -> None:

@@ -11,6 +11,9 @@ parked
     waits out a backoff.
 active
     A pod owns it under an epoch, and exactly one worker scope serves it for that (owner, epoch).
+paused
+    An operator holds it back, or its head failed for good and waits for one.  It may have work or not; nobody owns
+    it, and what is sent to it queues.
 
 An owned entity (parked or active) is in the index `wake` exactly while it has work.  That index is a truth
 that is read again with every heartbeat, not an event that could be lost; a claim leaves the entry where it is,
@@ -30,6 +33,7 @@ class Mode(enum.StrEnum):
     READY = "ready"
     PARKED = "parked"
     ACTIVE = "active"
+    PAUSED = "paused"
 
 
 class Event(enum.StrEnum):
@@ -44,8 +48,11 @@ class Event(enum.StrEnum):
     CONTINUED = "continued"  # a commit, with work left
     EMPTIED = "emptied"  # a commit that settled the last command
     BACKED_OFF = "backed off"  # a commit that sends its head into a backoff
-    LET_GO = "let go"  # its owner gave it up or was reaped, with nothing queued
+    LET_GO = "let go"  # its owner gave it up or was reaped, or its pause ended, with nothing queued
+    DROPPED = "dropped"  # an operator took all its work away
+    OVERRULED = "overruled"  # an operator changed what its worker has fetched, which has to claim anew
     HANDED_OVER = "handed over"  # its owner gave it up or was reaped, and another pod takes it on
+    PAUSED = "paused"  # an operator holds it back; its owner, if it has one, gave it up or was reaped
     STRANDED = "stranded"  # its owner gave it up or was reaped, with work that no other pod can take
 
 
@@ -53,11 +60,14 @@ TABLE: dict[Mode, dict[Event, Mode]] = {
     Mode.IDLE: {
         Event.PLACED: Mode.PARKED,
         Event.UNPLACED: Mode.READY,
+        Event.PAUSED: Mode.PAUSED,
     },
     Mode.READY: {
         Event.QUEUED: Mode.READY,
         Event.UNPLACED: Mode.READY,
         Event.PLACED: Mode.PARKED,
+        Event.PAUSED: Mode.PAUSED,
+        Event.DROPPED: Mode.IDLE,
     },
     Mode.PARKED: {
         Event.QUEUED: Mode.PARKED,
@@ -67,6 +77,7 @@ TABLE: dict[Mode, dict[Event, Mode]] = {
         Event.LET_GO: Mode.IDLE,
         Event.HANDED_OVER: Mode.PARKED,
         Event.STRANDED: Mode.READY,
+        Event.PAUSED: Mode.PAUSED,
     },
     Mode.ACTIVE: {
         Event.QUEUED: Mode.ACTIVE,
@@ -77,6 +88,14 @@ TABLE: dict[Mode, dict[Event, Mode]] = {
         Event.HELD_BACK: Mode.PARKED,
         Event.HANDED_OVER: Mode.PARKED,
         Event.STRANDED: Mode.READY,
+        Event.PAUSED: Mode.PAUSED,
+        Event.OVERRULED: Mode.PARKED,
+    },
+    Mode.PAUSED: {
+        Event.QUEUED: Mode.PAUSED,
+        Event.PLACED: Mode.PARKED,
+        Event.UNPLACED: Mode.READY,
+        Event.LET_GO: Mode.IDLE,
     },
 }
 

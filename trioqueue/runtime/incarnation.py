@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -19,10 +20,10 @@ from trioqueue.stores.contract import (
     Member,
     NotClaimed,
     PodInfo,
-    Report,
     SendClaimAnswer,
     Store,
 )
+from trioqueue.stores.reports import Report
 
 logger = logging.getLogger("trioqueue.pod")
 
@@ -69,6 +70,9 @@ class Incarnation:
         self._lease: HeldLease | None = None
         # The children of `_nursery` are the workers, each under its entity's name.
         self._nursery: trio.Nursery | None = None
+        # Workers that wait to begin with a head that may have killed its pod, as one at a time is handed out; some of
+        # them have gone on by themselves.
+        self.suspects: deque[Worker] = deque()
         # The newest report that was not attended to, and the wake-up of who attends.
         self._report: Report | None = None
         self._news = trio.Event()
@@ -188,6 +192,11 @@ class Incarnation:
             self.forget(worker)
         else:
             self._start(worker, None if isinstance(answer, NotClaimed) else answer)
+
+    def try_next_suspect(self) -> None:
+        """Takes note that the suspect in hand is settled."""
+        while self.suspects and not self.suspects.popleft().try_suspect():
+            pass
 
     def cancel_command(self, entity: Entity, command_id: str) -> None:
         """Takes a hint that a command's caller has gone."""

@@ -11,7 +11,8 @@ from trioqueue._names import Entity
 from trioqueue.messages.policy import Drain
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.turns import Counts, Turns
-from trioqueue.stores.contract import HeldLease, LeaseLost, Member, PodInfo, Silent, Store
+from trioqueue.stores.contract import HeldLease, LeaseLost, Member, PodInfo, Store
+from trioqueue.stores.reports import Silent
 
 logger = logging.getLogger("trioqueue.pod")
 

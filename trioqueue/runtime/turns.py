@@ -51,21 +51,16 @@ from trioqueue.protocol.turn import (
 from trioqueue.runtime.context import Context, Sender, Slots, TurnSlot, current_turn
 from trioqueue.runtime.receiver import KEEP_MS
 from trioqueue.runtime.service import BoundHandler, Service
-from trioqueue.stores.contract import (
-    NOT_MODIFIED,
-    Claimed,
-    Commit,
-    DeadLetter,
-    LeaseLost,
-    Outgoing,
-    Queued,
-    Reply,
-)
+from trioqueue.stores.contract import NOT_MODIFIED, Claimed, Commit, DeadLetter, LeaseLost, Outgoing, Reply
+from trioqueue.stores.reports import Queued
 
 logger = logging.getLogger("trioqueue.worker")
 
 MAX_TRACEBACK = 16_384
 """Characters of a traceback that is kept with a dead letter and told to the caller; the end matters most."""
+
+MAX_WHY = 1_000
+"""Characters of what is said of a command that waits for an operator."""
 
 GIVE_UP_AT_ONCE = Retry(attempts=1)
 """For commands that no repetition repairs, as their bytes stay what they are."""
@@ -203,7 +198,7 @@ class Turns:
         if commit.state is not None:
             self.state_version, self._state = f"{commit.epoch}.{commit.done}", commit.state
         self._dirty = False
-        self._done += commit.pops + (commit.retry_ms is not None)
+        self._done += commit.pops + (commit.retry_ms is not None or bool(commit.pause))
         self._attempts = self._crashes = self._unknown_us = 0
         self._proven = False
 
@@ -252,7 +247,7 @@ class Turns:
         handlers = self.service.handlers
         bound = handlers.get(envelope.name) or handlers.get(WILDCARD)
         if self._proven and self._crashes > self.service.policy.max_crashes:
-            return self._bury(
+            return self._give_up(
                 queued, envelope, PodsDied(f"{self._crashes} pods died while they handled it"), want
             )
         if bound is None:
@@ -435,7 +430,7 @@ class Turns:
             case GiveUp(error):
                 self._counts.failed += 1
                 if not bound.handler.info.is_query:
-                    return self._bury(queued, envelope, error, want)
+                    return self._give_up(queued, envelope, error, want)
                 logger.warning(
                     "%s of %s failed: %r",
                     envelope.name,
@@ -452,6 +447,20 @@ class Turns:
             case Drop(expired):
                 outcome = Outcome(Kind.EXPIRED if expired else Kind.CANCELLED)
         return self._finish(envelope, outcome, want, children=children)
+
+    def _give_up(self, queued: Queued, envelope: Envelope, error: BaseException, want: int) -> Finished:
+        """Ends a command that failed for good: among the dead letters, or by having its entity wait for an operator."""
+        if self.service.policy.on_exhausted == "dead_letter":
+            return self._bury(queued, envelope, error, want)
+        why = f"{envelope.name} {envelope.command_id} failed for good: {_failed(error).value}"
+        logger.error(
+            "%s waits for an operator: %s",
+            self._entity,
+            why,
+            exc_info=error,
+            extra={"event": "paused", "entity": str(self._entity), "command_id": envelope.command_id},
+        )
+        return Finished(self._commit(pause=why[:MAX_WHY], failed=self._crashes == 0))
 
     def _bury(self, queued: Queued, envelope: Envelope | None, error: BaseException, want: int) -> Finished:
         """Gives a command up: to the dead letters, and the error to whoever waits."""

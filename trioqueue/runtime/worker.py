@@ -31,9 +31,10 @@ from trioqueue.stores.contract import (
     Next,
     NotYours,
     Parked,
-    Queued,
+    Paused,
     SendClaimAnswer,
 )
+from trioqueue.stores.reports import Queued
 
 if TYPE_CHECKING:
     from trioqueue.runtime.incarnation import Incarnation
@@ -44,7 +45,8 @@ GONE = "gone"
 """In place of a reason to release: the entity is not ours any more."""
 
 LATER_PAUSE = 0.1
-"""Seconds before asking again for a head that once killed its pod, while another such one is in hand."""
+"""Seconds before asking again for a head that once killed its pod, while another such one is in hand: only where we are
+not told that this one is settled."""
 
 
 class Worker:
@@ -65,6 +67,7 @@ class Worker:
         "_sleep_scope",
         "_sleeper",
         "_slot_scope",
+        "_suspect",
         "_turns",
         "cancels",
         "claiming",
@@ -92,6 +95,7 @@ class Worker:
         self._cause: Any = None  # what woke it: an answer, or None
         self._hand: deque[Queued] = deque()  # fetched and not settled: the mailbox begins with them
         self.cancels: set[str] = set()
+        self._suspect = False  # its head is one, and in hand
         self._failures = 0  # of the activation, since it last began
 
     def __repr__(self) -> str:
@@ -137,6 +141,19 @@ class Worker:
         """Lets go of the entity if it is idle, for the sake of those that wait for room."""
         if self._parked and self._sleeper is not None and not self.claiming and not self._hinted:
             self._wake(None)
+
+    def try_suspect(self) -> bool:
+        """Wakes it where it waits to begin with a suspect, as the one in hand is settled; False: it does not wait."""
+        if self._sleeper is None or self._parked or self.claiming:
+            return False
+        self._wake(None)
+        return True
+
+    def _acquit(self) -> None:
+        """Lets another suspect of this pod come, if this worker had one in hand."""
+        if self._suspect:
+            self._suspect = False
+            self._incarnation.try_next_suspect()
 
     def wish(self) -> ClaimWish:
         """Says what a send's claim is to ask for."""
@@ -202,6 +219,7 @@ class Worker:
                 )
             raise cancelled from None
         finally:
+            self._acquit()
             self._incarnation.forget(self)
 
     async def _serve(self, first: ClaimAnswer | None) -> None:
@@ -249,6 +267,7 @@ class Worker:
         """Takes over what a claim says beside the commands."""
         if isinstance(answer, Claimed):
             self._turns.begin(answer)
+            self._suspect = answer.is_suspect()
             self._hand = deque(answer.batch)
             self.cancels.update(answer.cancels)  # beside what hints have told meanwhile
         elif isinstance(answer, Empty):
@@ -258,14 +277,19 @@ class Worker:
         """Waits for what comes after an answer without work: the next claim's answer, or why to let go."""
         if isinstance(answer, NotYours | Fenced):
             return GONE
+        if isinstance(answer, Paused):
+            return "handoff"
         if self._incarnation.draining():
             return "handoff"
-        if isinstance(answer, Backoff | Later):
-            await self._sleep(answer.seconds if isinstance(answer, Backoff) else LATER_PAUSE, parked=False)
+        if isinstance(answer, Backoff):
+            await self._sleep(answer.seconds, parked=False)
+        elif isinstance(answer, Later):
+            self._incarnation.suspects.append(self)
+            await self._sleep(LATER_PAUSE, parked=False)
         elif not await self._sleep(self._service.policy.idle_timeout, parked=True):
             return "idle"
         brought, self._cause = self._cause, None
-        if isinstance(brought, Claimed | Empty | Backoff | Later | NotYours):
+        if isinstance(brought, Claimed | Empty | Backoff | Later | NotYours | Paused):
             self._hinted = False
             self._note(brought)
             return brought
@@ -373,6 +397,7 @@ class Worker:
             self._hand.clear()
             return answer
         self._turns.committed(finished)
+        self._acquit()
         for command_id, outcome in finished.local_replies:
             self._incarnation.deliver(command_id, outcome)
         if not isinstance(answer, Next):

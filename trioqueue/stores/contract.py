@@ -20,6 +20,17 @@ import attrs
 from trioqueue._errors import PayloadTooLarge, StateTooLarge
 from trioqueue._names import Entity
 from trioqueue.messages.policy import MAX_COMMAND_BYTES, MAX_STATE_BYTES, Lease
+from trioqueue.stores.reports import (
+    Hint,
+    Inspection,
+    Letter,
+    Queued,
+    Report,
+    Silent,
+    StoreStatistics,
+    Withdrawal,
+    size_of,
+)
 
 MAX_BATCH_BYTES = 1_048_576
 """Bytes of envelopes in one batch, so that a worker's memory is bounded; the first one always comes."""
@@ -29,11 +40,6 @@ PAGE = 500
 
 CHUNK = 100
 """Entities that one reap or assign call takes, each with three keys to declare."""
-
-
-def _size(data: bytes | str | None) -> str:
-    """Shows what travels in a repr, which may end up in a log: how much it is, and nothing of what it says."""
-    return f"<{len(data)} bytes>" if isinstance(data, bytes) else repr(data)
 
 
 class LeaseLost(Exception):
@@ -85,7 +91,7 @@ class Outgoing(NamedTuple):
     terms: Terms | None = None
 
     def __repr__(self) -> str:
-        return f"Outgoing({self.entity}, {_size(self.data)})"
+        return f"Outgoing({self.entity}, {size_of(self.data)})"
 
 
 class ClaimWish(NamedTuple):
@@ -113,16 +119,6 @@ class Group:
 
 
 # ------------------------------------------------------------------------------------ claiming
-class Queued(NamedTuple):
-    """A command in a mailbox: when it was accepted (store time) and its envelope."""
-
-    accepted_us: int
-    data: bytes
-
-    def __repr__(self) -> str:
-        return f"Queued({self.accepted_us}, {_size(self.data)})"
-
-
 NOT_MODIFIED = "not modified"
 """In place of a state's bytes: the worker's copy is the committed one."""
 
@@ -141,13 +137,17 @@ class Claimed:
     done: int
     now_us: int
     batch: tuple[Queued, ...]
-    state: bytes | str | None = attrs.field(default=None, repr=_size)
+    state: bytes | str | None = attrs.field(default=None, repr=size_of)
     state_version: str = ""
     attempts: int = 0
     crashes: int = 0
     proven: bool = False
     unknown_us: int = 0
     cancels: tuple[str, ...] = ()
+
+    def is_suspect(self) -> bool:
+        """Says whether the head may kill its pod: it is handed out alone, and no other such one to the same pod."""
+        return self.crashes > 1 or self.proven
 
 
 @attrs.frozen
@@ -179,8 +179,13 @@ class NotClaimed:
     """The send went through, or failed, without a claim: somebody has the entity, or the store says so by a hint."""
 
 
-ClaimAnswer = Claimed | Empty | Backoff | Later | NotYours
-SendClaimAnswer = Claimed | Empty | Backoff | Later | NotYours | NotClaimed
+@attrs.frozen
+class Paused:
+    """An operator holds the entity or its type back, or its head waits for one: let go of it."""
+
+
+ClaimAnswer = Claimed | Empty | Backoff | Later | NotYours | Paused
+SendClaimAnswer = Claimed | Empty | Backoff | Later | NotYours | Paused | NotClaimed
 
 
 # ------------------------------------------------------------------------------------ committing
@@ -197,7 +202,7 @@ class Reply(NamedTuple):
     keep_ms: int
 
     def __repr__(self) -> str:
-        return f"Reply({self.command_id}, to={self.to!r}, {_size(self.outcome)}, keep_ms={self.keep_ms})"
+        return f"Reply({self.command_id}, to={self.to!r}, {size_of(self.outcome)}, keep_ms={self.keep_ms})"
 
 
 class DeadLetter(NamedTuple):
@@ -207,7 +212,7 @@ class DeadLetter(NamedTuple):
     record: bytes
 
     def __repr__(self) -> str:
-        return f"DeadLetter({self.command_id}, {_size(self.record)})"
+        return f"DeadLetter({self.command_id}, {size_of(self.record)})"
 
 
 @attrs.define
@@ -216,7 +221,8 @@ class Commit:
 
     `done` is the number the worker was told with its batch, plus what it has committed since.  `pops` commands
     leave the head of the mailbox; with `retry_ms` the next one (the failed head) stays and may start after
-    that time, and `failed` says whether the failure is counted.  `want` > 0 asks for the next batch.
+    that time, or with `pause` (why) waits for an operator; `failed` says whether that is counted.  `want` > 0 asks for
+    the next batch.
     """
 
     entity: Entity
@@ -224,8 +230,9 @@ class Commit:
     done: int
     pops: int = 0
     retry_ms: int | None = None
+    pause: str = ""
     failed: bool = True
-    state: bytes | None = attrs.field(default=None, repr=_size)
+    state: bytes | None = attrs.field(default=None, repr=size_of)
     children: Sequence[Outgoing] = ()
     replies: Sequence[Reply] = ()
     dead: Sequence[DeadLetter] = ()
@@ -269,80 +276,7 @@ class Fenced:
     """
 
 
-CommitAnswer = Next | Parked | Backoff | Fenced
-
-
-# ------------------------------------------------------------------------------------ hints and reports
-class Wake(NamedTuple):
-    """Hint: an entity of yours has work."""
-
-    entity: Entity
-
-
-class Answered(NamedTuple):
-    """Hint: a command you wait for is settled; None: its outcome is too large for a hint, read it."""
-
-    command_id: str
-    outcome: bytes | None
-
-    def __repr__(self) -> str:
-        return f"Answered({self.command_id}, {_size(self.outcome)})"
-
-
-class CancelAsked(NamedTuple):
-    """Hint: the caller of this command, which is in one of your mailboxes, has gone."""
-
-    entity: Entity
-    command_id: str
-
-
-class Due(NamedTuple):
-    """Hint: a command is put off, and due before all others."""
-
-
-Hint = Wake | Answered | CancelAsked | Due
-
-
-@attrs.frozen
-class Silent:
-    """A pod that others should hand on, and the types it took."""
-
-    incarnation: str
-    types: tuple[str, ...]
-
-
-@attrs.frozen
-class Report:
-    """What a heartbeat found.
-
-    `wakes`: entities of ours with work (a page of them, going round).  `cancels`: entities of ours with cancelled
-    commands.  `ready`: entities that wait for a pod of our types; `pressed`: some wait and we have no room.  `due_in`:
-    seconds until the first command that is put off is due, where that is ours to look after.
-    """
-
-    owned: int
-    wakes: tuple[Entity, ...] = ()
-    cancels: tuple[Entity, ...] = ()
-    ready: tuple[Entity, ...] = ()
-    pressed: bool = False
-    silent: tuple[Silent, ...] = ()
-    due_in: float | None = None
-
-
-@attrs.frozen
-class StoreStatistics:
-    """Counts of the whole fleet at one moment."""
-
-    pods: int
-    owned: int
-    with_work: int
-    ready: int
-    dead: int
-
-
-Withdrawal = Literal["dropped", "told", "late"]
-"""What became of a command that was cancelled: it never starts; it may run, and its pod was told; it is settled, or was
-never there."""
+CommitAnswer = Next | Parked | Backoff | Fenced | Paused
 
 
 class HeldLease(Protocol):
@@ -499,6 +433,48 @@ class Store(Protocol):
 
     async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:
         """Says whether a command whose envelope begins with these bytes is in the mailbox or put off."""
+        ...
+
+    async def pause(self, entity: Entity, why: str) -> bool:
+        """Holds an entity back once the turn in hand is committed, or with `why` "" lets it go on.
+
+        False: it was so already.
+        """
+        ...
+
+    async def hold(self, entity_type: str, *, held: bool) -> bool:
+        """Holds all entities of a type back likewise, or lets them go on; False: it was so already."""
+        ...
+
+    async def queued(self, entity: Entity, offset: int, count: int) -> tuple[Queued, ...]:
+        """Reads commands of a mailbox, from its head on."""
+        ...
+
+    async def purge(
+        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
+    ) -> bool:
+        """Takes commands out unhandled, if the mailbox begins with them: at most `CHUNK`; False: it doesn't.
+
+        `tell` are, one for each, its id and the client that waits for its outcome, or "".  What a worker makes of them
+        meanwhile will not stand.
+        """
+        ...
+
+    async def letters(self, entity_type: str, offset: int, count: int) -> tuple[Letter, ...]:
+        """Reads dead letters of a type, oldest first."""
+        ...
+
+    async def redeliver(
+        self, entity: Entity, command_id: str, where: Literal["head", "tail", "nowhere"], data: bytes = b""
+    ) -> bool:
+        """Takes a command off the dead letters, and puts it into its mailbox or nowhere; False: it was not there.
+
+        At the head it comes before what a worker has fetched, whose commit will not stand.
+        """
+        ...
+
+    async def inspect(self, entity: Entity) -> Inspection:
+        """Reads all that there is about an entity, at one moment."""
         ...
 
     async def cancelled(self, entity: Entity) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
+from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import Store
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store, trio_now_us
@@ -93,8 +94,9 @@ class MemoryHarness:
             wake={entity: box.owner for entity, box in server.mailboxes.items() if box.owner and box.queue},
             marked={},
             loads={(kind, name): n for name, pod in server.pods.items() for kind, n in pod.loads.items()},
-            ready=frozenset(e for e, box in server.mailboxes.items() if box.owner is None),
-            ready_counts=Counter(e.type for e, box in server.mailboxes.items() if box.owner is None),
+            ready=frozenset(e for e, box in server.mailboxes.items() if box.mode is Mode.READY),
+            ready_counts=Counter(e.type for e, box in server.mailboxes.items() if box.mode is Mode.READY),
+            paused=frozenset(e for e, box in server.mailboxes.items() if box.mode is Mode.PAUSED),
             leftovers=(*server.listeners, *server.producers),
         )
 

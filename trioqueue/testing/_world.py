@@ -36,6 +36,7 @@ class World:
         loads: (type, incarnation) -> how many entities of it placement believes that pod to own.
         ready: What the index of ready entities names.
         ready_counts: Type -> how many ready entities the statistics believe in.
+        paused: What the index of paused entities names.
         leftovers: Names of what must be gone when all is drained and all have left: anything that would stay for ever.
     """
 
@@ -48,6 +49,7 @@ class World:
     ready: frozenset[Entity]
     ready_counts: Mapping[str, int]
     leftovers: tuple[str, ...]
+    paused: frozenset[Entity] = frozenset()
 
     def snapshot(self, entity: Entity) -> Snapshot:
         """Gives one entity; one that the store knows nothing of is idle."""
@@ -61,17 +63,18 @@ def audit(world: World) -> None:
     """
     for entity, one in world.entities.items():
         assert one.mode is not Mode.IDLE, f"{entity} is idle and still kept: {one}"
-        if one.mode is Mode.READY:
-            assert one.owner is None, f"{entity} is ready and owned: {one}"
+        if one.mode in (Mode.READY, Mode.PAUSED):
+            assert one.owner is None, f"{entity} is {one.mode} and owned: {one}"
         else:
             assert one.owner is not None, f"{entity} is {one.mode} without an owner: {one}"
             assert one.owner in world.pods, f"{entity} is owned by {one.owner}, which nobody will reap"
-        if one.mode is not Mode.PARKED:
+        if one.mode not in (Mode.PARKED, Mode.PAUSED):
             assert one.queued, f"{entity} is {one.mode} without work: {one}"
     found = world.entities.items()
     _same("owned", world.owned, {entity: one.owner for entity, one in found if one.owner})
     _same("wake", world.wake, {entity: one.owner for entity, one in found if one.owner and one.queued})
     _same("ready", world.ready, {entity for entity, one in found if one.mode is Mode.READY})
+    _same("paused", world.paused, {entity for entity, one in found if one.mode is Mode.PAUSED})
     for entity, owner in world.marked.items():
         assert world.owned.get(entity) == owner, f"{entity} is marked for {owner}, which is not its owner"
     ready = Counter(entity.type for entity in world.ready)

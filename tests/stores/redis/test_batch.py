@@ -24,10 +24,10 @@ from trioqueue.stores.contract import (
     Parked,
     PodInfo,
     Reply,
-    Silent,
 )
 from trioqueue.stores.redis.batch import BYTES_A_COMMAND, MAX_COMMANDS, MAX_SECTIONS
 from trioqueue.stores.redis.store import RedisStore, open_redis_store
+from trioqueue.stores.reports import Silent
 
 A, B, C = (Entity("account", name) for name in "abc")
 INFO = PodInfo("test", frozenset({"account"}), 10_000, Lease(ttl=30, heartbeat=10, grace=15))

@@ -11,9 +11,10 @@ from redis_servers import RedisServer
 
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
-from trioqueue.stores.contract import Group, HeldLease, Outgoing, PodInfo, Report, Silent
+from trioqueue.stores.contract import Group, HeldLease, Outgoing, PodInfo
 from trioqueue.stores.redis import lease as lease_module
 from trioqueue.stores.redis.store import RedisStore, open_redis_store
+from trioqueue.stores.reports import Report, Silent
 
 LEASE = Lease(ttl=1.0, heartbeat=0.1, grace=0.5, stall_limit=5.0)
 INFO = PodInfo("test", frozenset({"account"}), 10, LEASE)

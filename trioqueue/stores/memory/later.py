@@ -5,7 +5,8 @@ from heapq import heappop, heappush
 import attrs
 
 from trioqueue._names import Entity
-from trioqueue.stores.contract import Outgoing, Queued
+from trioqueue.stores.contract import Outgoing
+from trioqueue.stores.reports import Queued
 
 Due = tuple[int, int, str]
 """When (us) a command is due, a number that keeps the order of what is due at one moment, and its id."""

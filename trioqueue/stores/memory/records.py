@@ -6,7 +6,8 @@ import attrs
 
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import PodInfo, Queued
+from trioqueue.stores.contract import PodInfo
+from trioqueue.stores.reports import Queued
 
 
 @attrs.define(eq=False)
@@ -30,6 +31,8 @@ class Mailbox:
     )
     due_us: int | None = None
     unknown_since_us: int | None = None
+    ready_since_us: int | None = None
+    paused: tuple[int, str] | None = None  # since when, and why, it is held back
     # Command id -> when; cleared with the last command at the latest.
     cancels: dict[str, int] = attrs.Factory(dict[str, int])
 

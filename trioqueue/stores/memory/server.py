@@ -7,33 +7,25 @@ Times are integers in microseconds, from a clock that is given; nothing here wai
 """
 
 import contextlib
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from trioqueue._errors import Incompatible, MailboxFull
 from trioqueue._names import Entity
-from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lease import shift_us, silent_since
-from trioqueue.protocol.lifecycle import Event, Mode, advance
-from trioqueue.protocol.placement import Candidate, choose
+from trioqueue.protocol.lifecycle import Event, Mode
 from trioqueue.stores.contract import (
     CHUNK,
-    MAX_BATCH_BYTES,
     NOT_MODIFIED,
     PAGE,
-    Answered,
     Backoff,
-    CancelAsked,
     ClaimAnswer,
     Claimed,
     ClaimWish,
     Commit,
     CommitAnswer,
-    DeadLetter,
-    Due,
     Empty,
     Fenced,
-    Hint,
     Later,
     LeaseLost,
     Member,
@@ -42,20 +34,16 @@ from trioqueue.stores.contract import (
     NotYours,
     Outgoing,
     Parked,
+    Paused,
     PodInfo,
-    Queued,
-    Report,
     SendClaimAnswer,
-    Silent,
-    StoreStatistics,
-    Wake,
-    Withdrawal,
     check_commands,
     check_commit,
 )
-from trioqueue.stores.memory.expiring import Expiring
-from trioqueue.stores.memory.later import Later as LaterCommands
-from trioqueue.stores.memory.records import Mailbox, Pod, Producer
+from trioqueue.stores.memory.mailboxes import KEEP_CANCELLED_US, Quarantined, client_of, number_of
+from trioqueue.stores.memory.operating import Operating
+from trioqueue.stores.memory.records import Mailbox, Pod
+from trioqueue.stores.reports import Answered, CancelAsked, Report, Silent, StoreStatistics, Withdrawal
 
 MAX_HINT_BYTES = 4096
 """Outcomes up to this size travel in the hint; larger ones are read from where they are kept."""
@@ -66,135 +54,14 @@ MAX_BACKOFF_US = 3_600_000_000
 DECLINE_US = 1_000_000
 """A declined head starts no earlier than in a second, so that two pods that both can't don't play ball with it."""
 
-
 OVERDUE_US = 1_000_000
 """What is late by so much is anybody's to look after."""
-
-KEEP_CANCELLED_US = 60_000_000
-"""How long the outcome of a command that was cancelled before it was due is kept."""
 
 NO_LIMITS: Mapping[str, int] = {}
 
 
-class Quarantined(Exception):
-    """The server was restarted and older leases may not have ended yet: ask again soon."""
-
-
-class MemoryServer:
+class MemoryServer(Operating):
     """All mailboxes of one process, shared by the stores that are opened on it."""
-
-    def __init__(self, now_us: Callable[[], int]) -> None:
-        self._now_us = now_us
-        self.generation = "memory-1"
-        self.quarantine_until_us: int | None = None  # set by the first join after a restart, ended by a beat
-        self._known_generation: str | None = None  # the one that the last join found
-        self._lease: Lease | None = None  # the first opener's: same heartbeat for all, no ttl above its own
-        self.mailboxes: dict[Entity, Mailbox] = {}  # idle ones have no entry
-        self.states: dict[Entity, tuple[str, bytes]] = {}
-        self.pods: dict[str, Pod] = {}
-        self.producers: defaultdict[str, Producer] = defaultdict(Producer)
-        self.results = Expiring[str, bytes](now_us)  # command id -> outcome
-        self.later = LaterCommands()
-        self._clock: str | None = None  # the incarnation that is told what is put off
-        self.keys = Expiring[tuple[Entity, str], str](now_us)  # (entity, key) -> the first command with it
-        self.dead: defaultdict[str, dict[str, DeadLetter]] = defaultdict(dict)
-        self.listeners: dict[str, Callable[[Hint], None]] = {}
-        self.last_tick_us = now_us()
-        self.epoch_floor = 0
-        self.incarnations = 0
-        self.generation_from = 0  # number of the first incarnation that joined this generation
-
-    def restart(self) -> None:
-        """Begins a new generation with all the data, as a Redis that was restarted: for tests."""
-        self.generation = f"memory-{int(self.generation.removeprefix('memory-')) + 1}"
-
-    # -------------------------------------------------------------------------------- checks and small steps
-    def _registered(self, member: Member) -> Pod:
-        self._check_generation(member)
-        return self._pod_of(member)
-
-    def _check_generation(self, member: Member) -> None:
-        if member.generation != self.generation:
-            raise LeaseLost("the server is another one")
-        if self.quarantine_until_us is not None:
-            raise Quarantined
-
-    def _pod_of(self, member: Member) -> Pod:
-        pod = self.pods.get(member.incarnation)
-        if pod is None or pod.leaving:
-            raise LeaseLost(f"{member.incarnation} is not registered any more")
-        return pod
-
-    def _hint(self, client: str, hint: Hint) -> None:
-        listener = self.listeners.get(client)
-        if listener is not None:
-            listener(hint)
-
-    def _own(self, entity: Entity, to: str | None) -> None:
-        """Changes an entity's owner, and with it what its old and new pod own."""
-        box = self.mailboxes[entity]
-        if box.owner is not None:
-            old = self.pods[box.owner]
-            old.owns.remove(entity)
-            old.loads[entity.type] -= 1
-        box.owner = to
-        if to is not None:
-            self.pods[to].owns.add(entity)
-            self.pods[to].loads[entity.type] += 1
-
-    def _place(
-        self, entity_type: str, *, prefer: str | None = None, without: str | None = None
-    ) -> str | None:
-        return choose(
-            (
-                Candidate(incarnation, pod.loads[entity_type], pod.room - len(pod.owns))
-                for incarnation, pod in self.pods.items()
-                if entity_type in pod.info.types and not pod.leaving
-            ),
-            prefer=prefer,
-            without=without,
-        )
-
-    def _move(self, entity: Entity, event: Event) -> None:
-        box = self.mailboxes[entity]
-        box.mode = advance(box.mode, event)
-        if box.mode is Mode.IDLE:
-            del self.mailboxes[entity]
-
-    def _give(self, entity: Entity, to: str | None, placed: Event, stranded: Event) -> None:
-        """Assigns an entity with work to a pod, and wakes it, or leaves it without one."""
-        self._own(entity, to)
-        self._move(entity, placed if to else stranded)
-        if to is not None:
-            self._hint(client_of(to), Wake(entity))
-
-    def _push(self, entity: Entity, queued: Queued, *, prefer: str | None) -> None:
-        box = self.mailboxes.setdefault(entity, Mailbox())
-        had_work = bool(box.queue)
-        box.queue.append(queued)
-        if box.mode is Mode.IDLE:
-            self._give(entity, self._place(entity.type, prefer=prefer), Event.PLACED, Event.UNPLACED)
-            return
-        self._move(entity, Event.QUEUED)
-        if box.mode is Mode.PARKED and not had_work:
-            assert box.owner is not None
-            self._hint(client_of(box.owner), Wake(entity))
-
-    def _epoch(self, box: Mailbox) -> int:
-        box.epoch = self.epoch_floor = max(box.epoch + 1, self.epoch_floor + 1, self._now_us())
-        return box.epoch
-
-    @staticmethod
-    def _batch(box: Mailbox, want: int) -> tuple[Queued, ...]:
-        """The first commands, bounded in count and bytes; a suspect comes alone."""
-        batch: list[Queued] = []
-        size = 0
-        for queued in box.queue:
-            size += len(queued.data)
-            if batch and (len(batch) >= want or size > MAX_BATCH_BYTES or box.is_suspect()):
-                break
-            batch.append(queued)
-        return tuple(batch)
 
     # -------------------------------------------------------------------------------- sending
     def send(
@@ -254,14 +121,6 @@ class MemoryServer:
             if limit is not None and (len(box.queue) if box else 0) + more > limit:
                 raise MailboxFull(str(entity), limit)
 
-    def _accept(self, command: Outgoing, *, prefer: str | None) -> None:
-        """Puts a command into its mailbox, or puts it off."""
-        now, terms = self._now_us(), command.terms
-        if terms is None or not terms.delay_us:
-            self._push(command.entity, Queued(now, command.data), prefer=prefer)
-        elif self.later.put_off(command, now) and self._clock is not None:
-            self._hint(client_of(self._clock), Due())
-
     def move(self, member: Member) -> float | None:
         """Puts what is due into mailboxes; see `Store.move`."""
         self._registered(member)
@@ -287,6 +146,9 @@ class MemoryServer:
             box.proven |= box.marked == "alone"
             box.marked = ""
             box.crashes += 1
+        if self._is_held(entity):
+            self._move(entity, Event.HELD_BACK)
+            return Paused()
         if box.due_us is not None and 0 < box.due_us - now <= MAX_BACKOFF_US:
             self._move(entity, Event.HELD_BACK)
             return Backoff((box.due_us - now) / 1e6)
@@ -331,17 +193,10 @@ class MemoryServer:
         ):
             return Fenced()
         if box.done > commit.done:
-            return self._after_commit(box, commit.want)
+            return self._after_commit(entity, commit.want)
         check_commit(commit)
         now = self._now_us()
-        for _ in range(commit.pops):
-            box.queue.popleft()
-            box.settle_head()
-        box.done += commit.pops
-        if commit.retry_ms is not None:
-            box.done += 1
-            box.attempts += commit.failed
-            box.due_us = now + commit.retry_ms * 1000
+        self._settle(box, commit)
         if pod.suspect == entity:
             pod.suspect = None
         if commit.state is not None:
@@ -350,6 +205,7 @@ class MemoryServer:
             self._accept(child, prefer=member.incarnation)
         for letter in commit.dead:
             self.dead[entity.type][letter.command_id] = letter
+            self.died_us[letter.command_id] = now
         for command_id in commit.settled_cancels:
             box.cancels.pop(command_id, None)
         for reply in commit.replies:
@@ -360,17 +216,37 @@ class MemoryServer:
         if not box.queue:
             box.cancels.clear()
             self._move(entity, Event.EMPTIED)
-        elif commit.retry_ms is not None:
+        elif commit.retry_ms is not None or commit.pause:
             self._move(entity, Event.BACKED_OFF)
+        elif self._is_held(entity):
+            self._move(entity, Event.HELD_BACK)
         else:
             self._move(entity, Event.CONTINUED)
-        return self._after_commit(box, commit.want)
+        return self._after_commit(entity, commit.want)
 
-    def _after_commit(self, box: Mailbox, want: int) -> CommitAnswer:
+    def _settle(self, box: Mailbox, commit: Commit) -> None:
+        """Takes settled commands out of a mailbox, or notes that its head stays."""
         now = self._now_us()
+        for _ in range(commit.pops):
+            box.queue.popleft()
+            box.settle_head()
+        box.done += commit.pops
+        if commit.retry_ms is not None:
+            box.done += 1
+            box.attempts += commit.failed
+            box.due_us = now + commit.retry_ms * 1000
+        if commit.pause:
+            box.done += 1
+            box.attempts += commit.failed
+            box.paused = (now, commit.pause)
+
+    def _after_commit(self, entity: Entity, want: int) -> CommitAnswer:
+        now, box = self._now_us(), self.mailboxes[entity]
         if box.mode is Mode.ACTIVE:
             batch = self._batch(box, want) if want else ()
             return Next(now, batch, tuple(box.cancels))
+        if self._is_held(entity):
+            return Paused()
         if box.due_us is None:
             return Parked()
         left_us = box.due_us - now
@@ -395,14 +271,6 @@ class MemoryServer:
             box.unknown_since_us = now if box.unknown_since_us is None else box.unknown_since_us
         self._let_go(entity, without=member.incarnation)
         return True
-
-    def _let_go(self, entity: Entity, *, without: str) -> None:
-        box = self.mailboxes[entity]
-        if not box.queue:
-            self._own(entity, None)
-            self._move(entity, Event.LET_GO)
-            return
-        self._give(entity, self._place(entity.type, without=without), Event.HANDED_OVER, Event.STRANDED)
 
     # -------------------------------------------------------------------------------- membership
     def join(self, client: str, info: PodInfo) -> Member:
@@ -460,7 +328,7 @@ class MemoryServer:
         elif left_us is not None and left_us >= -OVERDUE_US:
             left_us = None
         owned = pod.owns
-        ready = self._ready(pod.info.types)
+        ready = self._ready(pod.info.types - self.held)
         room = pod.room - len(owned)
         return Report(
             owned=len(owned),
@@ -512,7 +380,7 @@ class MemoryServer:
         for entity in entities:
             box = self.mailboxes.get(entity)
             if box is not None and box.mode is Mode.READY:
-                to = self._place(entity.type)
+                to = None if entity.type in self.held else self._place(entity.type)
                 self._give(entity, to, Event.PLACED, Event.UNPLACED)
                 if to is not None:
                     placed.add(entity.type)
@@ -560,33 +428,13 @@ class MemoryServer:
         self._mark(entity, command_id)
         return "told" if place == 0 and self.mailboxes[entity].mode is Mode.ACTIVE else "dropped"
 
-    def place_of(self, entity: Entity, beginning: bytes) -> int | None:
-        """Says where in the mailbox the command is whose envelope begins so; None: it is not there."""
-        box = self.mailboxes.get(entity)
-        queue = box.queue if box else ()
-        return next((i for i, queued in enumerate(queue) if queued.data.startswith(beginning)), None)
-
-    def result(self, command_id: str) -> bytes | None:
-        """Reads an outcome that is still kept."""
-        return self.results.kept(command_id)
-
     def statistics(self) -> StoreStatistics:
         """Counts what there is."""
         boxes = self.mailboxes.values()
         return StoreStatistics(
             pods=len(self.pods),
             owned=sum(box.owner is not None for box in boxes),
-            with_work=sum(bool(box.queue) for box in boxes),
+            with_work=sum(bool(box.queue) and box.mode is not Mode.PAUSED for box in boxes),
             ready=sum(box.mode is Mode.READY for box in boxes),
             dead=sum(map(len, self.dead.values())),
         )
-
-
-def client_of(incarnation: str) -> str:
-    """Names the client that an incarnation belongs to."""
-    return incarnation.rpartition(".")[0]
-
-
-def number_of(incarnation: str) -> int:
-    """Reads the number of an incarnation, which rises with every join."""
-    return int(incarnation.rpartition(".")[2])

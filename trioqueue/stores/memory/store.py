@@ -4,7 +4,8 @@ import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from itertools import islice
+from typing import Literal, TypeVar
 
 import attrs
 import trio
@@ -20,18 +21,24 @@ from trioqueue.stores.contract import (
     Commit,
     CommitAnswer,
     Group,
-    Hint,
     LeaseLost,
     Member,
     NotClaimed,
     PodInfo,
-    Report,
     SendClaimAnswer,
+)
+from trioqueue.stores.memory.mailboxes import Quarantined
+from trioqueue.stores.memory.server import MemoryServer
+from trioqueue.stores.reports import (
+    Hint,
+    Inspection,
+    Letter,
+    Queued,
+    Report,
     Silent,
     StoreStatistics,
     Withdrawal,
 )
-from trioqueue.stores.memory.server import MemoryServer, Quarantined
 from trioqueue.stores.service_nursery import open_service_nursery
 
 T = TypeVar("T")
@@ -162,6 +169,39 @@ class MemoryStore:
         return (
             command_id in self._server.later.commands or self._server.place_of(entity, beginning) is not None
         )
+
+    async def pause(self, entity: Entity, why: str) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._server.pause(entity, why)
+
+    async def hold(self, entity_type: str, *, held: bool) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._server.hold(entity_type, held=held)
+
+    async def queued(self, entity: Entity, offset: int, count: int) -> tuple[Queued, ...]:
+        await trio.lowlevel.checkpoint()
+        box = self._server.mailboxes.get(entity)
+        return tuple(islice(box.queue, offset, offset + count)) if box else ()
+
+    async def purge(
+        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
+    ) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._server.purge(entity, commands, tell, outcome)
+
+    async def letters(self, entity_type: str, offset: int, count: int) -> tuple[Letter, ...]:
+        await trio.lowlevel.checkpoint()
+        return self._server.letters(entity_type, offset, count)
+
+    async def redeliver(
+        self, entity: Entity, command_id: str, where: Literal["head", "tail", "nowhere"], data: bytes = b""
+    ) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._server.redeliver(entity, command_id, where, data)
+
+    async def inspect(self, entity: Entity) -> Inspection:
+        await trio.lowlevel.checkpoint()
+        return self._server.inspect(entity)
 
     async def cancelled(self, entity: Entity) -> tuple[str, ...]:
         await trio.lowlevel.checkpoint()

@@ -10,22 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar, cast
 
 import attrs
-import hiredis
 import redis.exceptions
 
-from trioqueue._errors import AccessDenied, MailboxFull, OutcomeUnknown, PayloadTooLarge
+from trioqueue._errors import AccessDenied, MailboxFull, OutcomeUnknown
 from trioqueue._names import Entity
-from trioqueue.stores.contract import (
-    ClaimWish,
-    Commit,
-    Group,
-    Member,
-    NotClaimed,
-    SendClaimAnswer,
-    check_commands,
-)
+from trioqueue.stores.contract import ClaimWish, Commit, Group, Member, NotClaimed, SendClaimAnswer
 from trioqueue.stores.redis.keys import Keys
-from trioqueue.stores.redis.replies import LOST, send_claim_answer, user_error
+from trioqueue.stores.redis.replies import LOST, send_answer, send_claim_answer, user_error
 from trioqueue.stores.redis.scripts import Script, script
 from trioqueue.stores.redis.send_load import SendLoad
 from trioqueue.stores.redis.transport import Transport
@@ -171,7 +162,7 @@ class Batcher:
             claims = dict(zip(in_order, map(send_claim_answer, words[len(sections) :]), strict=True))
             for section, word in zip(sections, words, strict=False):
                 section.claims(claims[wish.entity] for wish in section.wishes)
-                answer = _send_answer(section.group, cast("bytes", word))
+                answer = send_answer(section.group, cast("bytes", word))
                 if isinstance(answer, MailboxFull):
                     self._void(section, answer)  # an earlier copy may still find room
                 else:
@@ -252,6 +243,7 @@ class Batcher:
                 commit.done,
                 commit.pops,
                 "" if commit.retry_ms is None else commit.retry_ms,
+                commit.pause,
                 int(commit.failed),
                 commit.want,
                 commit.state or b"",
@@ -330,10 +322,7 @@ class Batcher:
 
     # -------------------------------------------------------------------------------- packing
     def _pack(self, what: Script, keys: list[str], arguments: list[object]) -> bytes:
-        common = self._keys.common
-        count = len(common) + len(keys)
-        call = ("EVALSHA", what.sha, count, *common, *keys, self._keys.channel, *arguments)
-        return bytes(hiredis.pack_command(call))  # type: ignore[arg-type]
+        return what.call(self._keys, keys, arguments)
 
     def _loaded_again(
         self, what: Script, packed: bytes, error: Exception, deliver: Answer, server: str | None
@@ -347,26 +336,6 @@ class Batcher:
 
 
 SectionT = TypeVar("SectionT", SendSection, ClaimSection, CommitSection)
-
-
-def _send_answer(group: Group, word: bytes) -> bool | Exception:
-    """Reads what a send says of one group: whether it was a duplicate, or why it was refused."""
-    if word == b"OK":
-        return False
-    kind, _, rest = word.partition(b" ")
-    match kind:
-        case b"TOO_LARGE":
-            try:
-                check_commands(group.commands)
-            except PayloadTooLarge as error:
-                return error
-            raise AssertionError("the script has another limit")
-        case b"FULL":
-            name = rest.decode()
-            return MailboxFull(name, group.limits[name.partition("/")[0]])
-        case b"KNOWN":
-            group.first_id = rest.decode()
-    return True
 
 
 def _take(waiting: deque[SectionT]) -> list[SectionT]:

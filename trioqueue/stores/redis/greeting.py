@@ -114,18 +114,19 @@ async def open_link(greeting: Greeting) -> Link:
         wire = await dial(greeting.address)
         try:
             replies, link = await _exchange(greeting, wire)
-            _judge(greeting, replies, link)
+            confirmed = sum(push[0] == b"subscribe" for push in link.pushes)
+            link.pushes = [push for push in link.pushes if push[0] != b"subscribe"]
+            link.server_id, link.server_version = judge(greeting, replies, confirmed)
         except BaseException:
             wire.close()
             raise
         return link
-    doubt = "; check that this port speaks TLS" if greeting.address.tls else ""
-    raise StoreUnavailable(str(greeting.address), f"no answer within {greeting.timeout:g} s{doubt}")
+    raise no_answer(greeting)
 
 
 async def _exchange(greeting: Greeting, wire: Wire) -> tuple[list[object], Link]:
     """Says the greeting and waits for its last reply, or for the first that is a refusal."""
-    address, expected = greeting.address, len(greeting.steps()) + 1
+    expected = len(greeting.steps()) + 1
     link = Link(wire, open_parser(), "", (0, 0, 0), [])
     replies: list[object] = []
     # A send may fail because the server has said no and closed: what it said is worth reading first.
@@ -143,21 +144,40 @@ async def _exchange(greeting: Greeting, wire: Wire) -> tuple[list[object], Link]
                 if isinstance(reply, redis.exceptions.RedisError):
                     break
     except WireBroken as error:
-        raise StoreUnavailable(
-            str(address), f"{error} during the greeting; if it expects TLS, the URL begins with rediss://"
-        ) from error
+        raise broken_off(greeting, error) from error
     except hiredis.ProtocolError as error:
-        raise Incompatible(
-            f"what answers at {address} is not a Redis ({error}), so correct the URL"
-        ) from error
+        raise no_redis(greeting, error) from error
     return replies, link
 
 
-def _judge(greeting: Greeting, replies: list[object], link: Link) -> None:
-    """Raises what the answers mean for the user, or notes in the link which server they come from."""
+# ------------------------------------------------------------------------------------ without I/O
+def no_answer(greeting: Greeting) -> StoreUnavailable:
+    """Says that the time for a greeting was over."""
+    doubt = "; check that this port speaks TLS" if greeting.address.tls else ""
+    return StoreUnavailable(str(greeting.address), f"no answer within {greeting.timeout:g} s{doubt}")
+
+
+def broken_off(greeting: Greeting, why: object) -> StoreUnavailable:
+    """Says that the connection ended before the greeting did."""
+    return StoreUnavailable(
+        str(greeting.address), f"{why} during the greeting; if it expects TLS, the URL begins with rediss://"
+    )
+
+
+def no_redis(greeting: Greeting, error: Exception) -> Incompatible:
+    """Says that what was answered is not Redis' protocol."""
+    return Incompatible(f"what answers at {greeting.address} is not a Redis ({error}), so correct the URL")
+
+
+def judge(greeting: Greeting, replies: Sequence[object], confirmed: int) -> tuple[str, tuple[int, int, int]]:
+    """Raises what the answers mean for the user, or says which server they come from, and of which version.
+
+    Args:
+        greeting: What was said.
+        replies: One for each of its steps and for the PING at its end, or up to the first that is a refusal.
+        confirmed: How many of its channels were confirmed by a push.
+    """
     address, steps = greeting.address, greeting.steps()
-    confirmed = sum(push[0] == b"subscribe" for push in link.pushes)
-    link.pushes = [push for push in link.pushes if push[0] != b"subscribe"]
     last = replies[-1]
     if isinstance(last, redis.exceptions.RedisError):
         step = [*steps, "PING" if confirmed == len(greeting.channels) else "SUBSCRIBE"][len(replies) - 1]
@@ -166,10 +186,11 @@ def _judge(greeting: Greeting, replies: list[object], link: Link) -> None:
             raise _refusal(address, step, last) from last
     if not isinstance(replies[0], dict):
         raise Incompatible(f"what answers at {address} does not greet as a Redis does, so correct the URL")
-    link.server_id, link.server_version = _identity(address, replies[steps.index("INFO")])
-    if link.server_version < OLDEST:
-        version, oldest = ".".join(map(str, link.server_version)), ".".join(map(str, OLDEST[:2]))
-        raise Incompatible(f"{address} is Redis {version}, and {oldest} or newer is needed, so update it")
+    server_id, version = _identity(address, replies[steps.index("INFO")])
+    if version < OLDEST:
+        ours, oldest = ".".join(map(str, version)), ".".join(map(str, OLDEST[:2]))
+        raise Incompatible(f"{address} is Redis {ours}, and {oldest} or newer is needed, so update it")
+    return server_id, version
 
 
 def _identity(address: Address, info: object) -> tuple[str, tuple[int, int, int]]:

@@ -17,6 +17,7 @@ class Keys:
         self.owned, self.wake, self.marked = f"{tag}owned", f"{tag}wake", f"{tag}marked"
         self.later = (f"{tag}later", f"{tag}delayed")
         """Commands that are put off: their order, and their envelopes."""
+        self.paused = f"{tag}paused"
         self.common = (self.meta, self.pods, self.fleet, self.owned, self.wake, self.marked)
         self.channel = f"{tag}to:"
         self.pattern = f"{{{prefix}:*"
@@ -56,4 +57,4 @@ class Keys:
         nobody = Entity("nobody", "nobody")
         kinds = (*self.entity(nobody), *self.placement(nobody.type), *self.dead(nobody.type))
         alone = (self.result(nobody.id), self.idempotency(nobody, "nothing"))
-        return (f"{self.tag}probe", *kinds, *self.later, *alone, *self.sequences(nobody.id))
+        return (f"{self.tag}probe", *kinds, *self.later, self.paused, *alone, *self.sequences(nobody.id))

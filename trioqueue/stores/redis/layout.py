@@ -2,15 +2,15 @@
 
 import logging
 import re
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import redis.exceptions
 
 from trioqueue._errors import AccessDenied, Incompatible
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.replies import user_error
+from trioqueue.stores.redis.resp import Packable
 from trioqueue.stores.redis.scripts import script
-from trioqueue.stores.redis.transport import Transport
 
 logger = logging.getLogger("trioqueue.store")
 
@@ -24,7 +24,15 @@ DECLINE_US = 1_000_000
 """A declined head starts no earlier than in a second, so that two pods that both can't don't play ball with it."""
 
 
-async def check_server(transport: Transport, keys: Keys, address: str, *, allow_eviction: bool) -> None:
+class Asked(Protocol):
+    """What carries the questions to the server: a transport, say."""
+
+    async def call(self, *args: Packable) -> object:
+        """Asks one command, and returns its reply or raises redis-py's error."""
+        ...
+
+
+async def check_server(transport: Asked, keys: Keys, address: str, *, allow_eviction: bool) -> None:
     """Refuses a server that would lose accepted commands, too few rights, and a prefix that is laid out otherwise.
 
     Raises:
@@ -55,7 +63,7 @@ async def check_server(transport: Transport, keys: Keys, address: str, *, allow_
             )
 
 
-async def check_rights(transport: Transport, keys: Keys, address: str) -> None:
+async def check_rights(transport: Asked, keys: Keys, address: str) -> None:
     """Refuses a user who may not run all scripts on all keys, since a script that is stopped half-way undoes nothing.
 
     Raises:
@@ -82,14 +90,14 @@ def _lacking(rights: list[str]) -> str:
     return f"this user lacks {' '.join(rights)}, so add that with ACL SETUSER"
 
 
-async def _eviction(transport: Transport) -> str | None:
+async def _eviction(transport: Asked) -> str | None:
     """Reads what the server does when it is full; from INFO, as few users may call CONFIG."""
     answer: Any = await transport.call("INFO", "memory")
     found = re.search(rb"^maxmemory_policy:(\S+)", answer, re.MULTILINE)
     return found[1].decode() if found else None
 
 
-async def _setting(transport: Transport, name: str) -> str | None:
+async def _setting(transport: Asked, name: str) -> str | None:
     """Reads a setting; None where the user may not, or the provider hides it."""
     try:
         answer: Any = await transport.call("CONFIG", "GET", name)

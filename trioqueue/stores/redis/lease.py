@@ -27,11 +27,12 @@ from redis.retry import Retry
 
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lease import renewed, trusted_until
-from trioqueue.stores.contract import CHUNK, PAGE, Member, Report
+from trioqueue.stores.contract import CHUNK, PAGE, Member
 from trioqueue.stores.redis.address import Address
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.replies import LOST, Sieve, report
 from trioqueue.stores.redis.scripts import script
+from trioqueue.stores.reports import Report
 
 logger = logging.getLogger("trioqueue.lease")
 

@@ -6,8 +6,16 @@ from typing import Any
 
 import redis.exceptions
 
-from trioqueue._errors import AccessDenied, Incompatible, StoreFull, StoreUnavailable
+from trioqueue._errors import (
+    AccessDenied,
+    Incompatible,
+    MailboxFull,
+    PayloadTooLarge,
+    StoreFull,
+    StoreUnavailable,
+)
 from trioqueue._names import Entity
+from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import (
     NOT_MODIFIED,
     Backoff,
@@ -16,19 +24,30 @@ from trioqueue.stores.contract import (
     CommitAnswer,
     Empty,
     Fenced,
+    Group,
     Later,
     LeaseLost,
     Next,
     NotClaimed,
     NotYours,
     Parked,
-    Queued,
-    Report,
+    Paused,
     SendClaimAnswer,
-    Silent,
-    Withdrawal,
+    check_commands,
 )
 from trioqueue.stores.redis.transport import ServerChanged
+from trioqueue.stores.reports import (
+    Answered,
+    CancelAsked,
+    Due,
+    Hint,
+    Inspection,
+    Queued,
+    Report,
+    Silent,
+    Wake,
+    Withdrawal,
+)
 
 logger = logging.getLogger("trioqueue.store")
 
@@ -97,14 +116,67 @@ def _wrong(name: bytes) -> str:
     return ""
 
 
-def _queued(element: bytes) -> Queued:
+def queued_of(element: bytes) -> Queued:
     """Reads an element of a mailbox; what no script has put there is all envelope, and of no time."""
     accepted, _, data = element.partition(b" ")
     return Queued(int(accepted), data) if accepted.isdigit() and len(accepted) <= 16 else Queued(0, element)
 
 
+def element_of(queued: Queued) -> bytes:
+    """Writes an element of a mailbox as the scripts do."""
+    return b"%d %s" % queued if queued.accepted_us else queued.data
+
+
+def scored(answer: Any) -> list[tuple[bytes, float]]:
+    """Reads members with their scores, which come in pairs by RESP3."""
+    return [(member, float(score)) for member, score in answer]
+
+
 def _texts(ids: Sequence[bytes]) -> tuple[str, ...]:
     return tuple(i.decode() for i in ids) if ids else ()
+
+
+def hint_of(payload: bytes) -> Hint | None:
+    """Reads a hint as the scripts publish it; None: it is none of theirs, and dropped, as any hint may be lost."""
+    kind, rest = payload[:1], payload[1:]
+    try:
+        match kind:
+            case b"w":
+                return Wake(entity_of(rest))
+            case b"r":
+                command_id, space, outcome = rest.partition(b" ")
+                return Answered(command_id.decode(), outcome if space else None)
+            case b"t":
+                return Due()
+            case b"c":
+                command_id, _, name = rest.partition(b" ")
+                return CancelAsked(entity_of(name), command_id.decode())
+            case _:
+                return None
+    except UnicodeDecodeError:
+        return None
+
+
+def send_answer(group: Group, word: bytes) -> bool | Exception:
+    """Reads what a send says of one group: whether it was a duplicate, or why it was refused."""
+    if word == b"OK":
+        return False
+    kind, _, rest = word.partition(b" ")
+    match kind:
+        case b"TOO_LARGE":
+            try:
+                check_commands(group.commands)
+            except PayloadTooLarge as error:
+                return error
+            raise AssertionError("the script has another limit")
+        case b"FULL":
+            name = rest.decode()
+            return MailboxFull(name, group.limits[name.partition("/")[0]])
+        case b"KNOWN":
+            group.first_id = rest.decode()
+        case _:
+            assert kind == b"DUPLICATE", word
+    return True
 
 
 def claim_answer(answer: Any) -> ClaimAnswer:
@@ -116,7 +188,7 @@ def claim_answer(answer: Any) -> ClaimAnswer:
                 epoch=int(epoch),
                 done=int(done),
                 now_us=now,
-                batch=tuple(map(_queued, batch)),
+                batch=tuple(map(queued_of, batch)),
                 state=NOT_MODIFIED if state == 1 else state,
                 state_version=version.decode(),
                 attempts=int(attempts),
@@ -129,11 +201,43 @@ def claim_answer(answer: Any) -> ClaimAnswer:
             return Empty(int(answer[1]))
         case b"BACKOFF":
             return Backoff(answer[1] / 1e6)
+        case b"PAUSED":
+            return Paused()
         case b"LATER":
             return Later()
         case _:
             assert answer[0] == b"NOT_YOURS", answer
             return NotYours()
+
+
+def inspection(answer: Any) -> Inspection:
+    """Reads what inspect found."""
+    now, flat, queued, head, state, name, renewed, ready, held = answer
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+
+    def number(field: bytes) -> int | None:
+        return int(fields[field]) if field in fields else None
+
+    since, _, why = fields.get(b"paused", b"").partition(b" ")
+    return Inspection(
+        now_us=now,
+        mode=Mode(fields.get(b"mode", b"idle").decode()),
+        owner=fields[b"owner"].decode() if b"owner" in fields else None,
+        owner_name=name.decode() if name else None,
+        owner_renewed_us=round(float(renewed)) if renewed else None,
+        epoch=number(b"epoch") or 0,
+        queued=queued,
+        head=queued_of(head) if head else None,
+        attempts=number(b"attempts") or 0,
+        crashes=number(b"crashes") or 0,
+        due_us=number(b"due"),
+        unknown_since_us=number(b"unknown"),
+        ready_since_us=round(float(ready)) if ready else None,
+        paused_since_us=int(since) if since else None,
+        paused_why=why.decode(),
+        held=held == 1,
+        state_bytes=state,
+    )
 
 
 def send_claim_answer(answer: Any) -> SendClaimAnswer:
@@ -147,10 +251,12 @@ def commit_answer(answer: Any) -> CommitAnswer:
         return Parked()
     if answer == b"FENCED":
         return Fenced()
+    if answer == b"PAUSED":
+        return Paused()
     if answer[0] == b"BACKOFF":
         return Backoff(answer[1] / 1e6)
     _, now, cancels, batch = answer
-    return Next(now, tuple(map(_queued, batch)), _texts(cancels))
+    return Next(now, tuple(map(queued_of, batch)), _texts(cancels))
 
 
 def report(answer: Any, types: frozenset[str]) -> Report:

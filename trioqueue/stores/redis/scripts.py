@@ -1,6 +1,7 @@
 """Loading the Lua scripts: one file an operation, shared beginnings put in front, called by their SHA1."""
 
 import re
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha1
 from importlib.resources import files
@@ -8,6 +9,8 @@ from typing import Final
 
 import attrs
 import hiredis
+
+from trioqueue.stores.redis.keys import Keys
 
 NAMES: Final = (
     "rights",
@@ -24,6 +27,11 @@ NAMES: Final = (
     "cancel",
     "move",
     "withdraw",
+    "pause",
+    "hold",
+    "purge",
+    "redeliver",
+    "inspect",
     "find",
     "waited",
 )
@@ -43,6 +51,12 @@ class Script:
     def load(self) -> bytes:
         """Packs the command that makes the server know it."""
         return bytes(hiredis.pack_command(("SCRIPT", "LOAD", self.source)))  # type: ignore[arg-type]
+
+    def call(self, names: Keys, keys: Sequence[str], arguments: Sequence[object]) -> bytes:
+        """Packs a call; the keys and the channel that all scripts begin with are put before these."""
+        common = names.common
+        call = ("EVALSHA", self.sha, len(common) + len(keys), *common, *keys, names.channel, *arguments)
+        return bytes(hiredis.pack_command(call))  # type: ignore[arg-type]
 
 
 @cache

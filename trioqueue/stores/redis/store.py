@@ -7,7 +7,7 @@ copy ran is for the data to say: sequence numbers for sends, epoch and `done` fo
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import redis.exceptions
 import trio
@@ -18,25 +18,16 @@ from trioqueue.messages.policy import Lease
 from trioqueue.stores.contract import (
     CHUNK,
     PAGE,
-    Answered,
-    CancelAsked,
     ClaimAnswer,
     ClaimWish,
     Commit,
     CommitAnswer,
-    Due,
     Group,
     HeldLease,
-    Hint,
     Member,
     NotClaimed,
     PodInfo,
-    Report,
     SendClaimAnswer,
-    Silent,
-    StoreStatistics,
-    Wake,
-    Withdrawal,
     check_commit,
 )
 from trioqueue.stores.redis.address import Address, parse_address
@@ -52,11 +43,26 @@ from trioqueue.stores.redis.replies import (
     check_word,
     claim_answer,
     commit_answer,
+    element_of,
     entity_of,
+    hint_of,
+    inspection,
+    queued_of,
+    scored,
     user_error,
 )
 from trioqueue.stores.redis.scripts import all_scripts, script
 from trioqueue.stores.redis.transport import Transport, open_transport
+from trioqueue.stores.reports import (
+    Hint,
+    Inspection,
+    Letter,
+    Queued,
+    Report,
+    Silent,
+    StoreStatistics,
+    Withdrawal,
+)
 
 T = TypeVar("T")
 
@@ -95,21 +101,10 @@ class RedisStore:
 
     # -------------------------------------------------------------------------------- what comes in
     def take_push(self, _channel: bytes, payload: bytes) -> None:
-        """Reads a hint as the scripts publish it; anybody else's is dropped, as any hint may be lost."""
-        kind, rest = payload[:1], payload[1:]
-        try:
-            if kind == b"w":
-                self._hints(Wake(entity_of(rest)))
-            elif kind == b"r":
-                command_id, space, outcome = rest.partition(b" ")
-                self._hints(Answered(command_id.decode(), outcome if space else None))
-            elif kind == b"t":
-                self._hints(Due())
-            elif kind == b"c":
-                command_id, _, name = rest.partition(b" ")
-                self._hints(CancelAsked(entity_of(name), command_id.decode()))
-        except UnicodeDecodeError:
-            return
+        """Passes on a hint."""
+        hint = hint_of(payload)
+        if hint is not None:
+            self._hints(hint)
 
     def take_connection(self) -> None:
         """Passes on that hints may be missing."""
@@ -216,7 +211,7 @@ class RedisStore:
                 return answer
 
     async def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:
-        keys = [*self._keys.entity(entity)[:2], *self._keys.placement(entity.type)]
+        keys = [*self._whole([entity]), self._keys.paused]
         arguments = [str(entity), entity.type, "" if epoch is None else epoch, why, DECLINE_US]
         return bool(await self._call("release", keys, arguments, member=member) == b"OK")
 
@@ -249,7 +244,7 @@ class RedisStore:
         while True:
             answer = await self._call(
                 "reap",
-                [*loads, *self._whole(entities)],
+                [*loads, *self._whole(entities), self._keys.paused],
                 [silent.incarnation, int(gave_up), CHUNK, len(loads), *_named(entities)],
                 member=member,
             )
@@ -313,7 +308,53 @@ class RedisStore:
         keys = [self._keys.entity(entity)[1], self._keys.later[1]]
         return bool(await self._call("find", keys, [command_id, beginning]) == 1)
 
+    # -------------------------------------------------------------------------------- an operator's
+    async def pause(self, entity: Entity, why: str) -> bool:
+        keys = [*self._whole([entity]), self._keys.paused]
+        return bool(await self._call("pause", keys, [str(entity), entity.type, why]) == 1)
+
+    async def hold(self, entity_type: str, *, held: bool) -> bool:
+        return bool(await self._call("hold", [], [entity_type, int(held)]) == 1)
+
+    async def purge(
+        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
+    ) -> bool:
+        e, q, _ = self._keys.entity(entity)
+        keys = [e, q, self._keys.placement(entity.type)[1]]
+        keys += [self._keys.result(command_id) for command_id, _ in tell]
+        first, last = (element_of(commands[at]) for at in (0, -1))
+        arguments: list[object] = [str(entity), entity.type, first, last, outcome, KEEP_CANCELLED_MS]
+        for one in tell:
+            arguments += one
+        return bool(await self._call("purge", keys, arguments) == 1)
+
+    async def redeliver(
+        self, entity: Entity, command_id: str, where: Literal["head", "tail", "nowhere"], data: bytes = b""
+    ) -> bool:
+        keys = [*self._keys.dead(entity.type), *self._whole([entity])]
+        arguments = [str(entity), entity.type, command_id, where, data]
+        return bool(await self._call("redeliver", keys, arguments) == 1)
+
     # -------------------------------------------------------------------------------- reading
+    async def inspect(self, entity: Entity) -> Inspection:
+        keys = [*self._keys.entity(entity), self._keys.placement(entity.type)[1]]
+        return inspection(await self._call("inspect", keys, [str(entity)]))
+
+    async def queued(self, entity: Entity, offset: int, count: int) -> tuple[Queued, ...]:
+        key = self._keys.entity(entity)[1]
+        return tuple(map(queued_of, await self._read("LRANGE", key, offset, offset + count - 1)))
+
+    async def letters(self, entity_type: str, offset: int, count: int) -> tuple[Letter, ...]:
+        order, records = self._keys.dead(entity_type)
+        ids = await self._read("ZRANGE", order, offset, offset + count - 1, "WITHSCORES")
+        pairs = scored(ids)
+        found = await self._read("HMGET", records, *(one for one, _ in pairs)) if pairs else []
+        return tuple(
+            Letter(round(at), one.decode(), record)
+            for (one, at), record in zip(pairs, found, strict=True)
+            if record is not None
+        )
+
     async def _read(self, *command: bytes | str | int) -> Any:
         try:
             return await self._transport.call(*command)

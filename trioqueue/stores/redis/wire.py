@@ -155,7 +155,7 @@ async def dial(address: Address) -> Wire:
         stream.socket.close()
         if isinstance(error, trio.BrokenResourceError):
             cause = error.__cause__ or error
-            raise StoreUnavailable(str(address), f"no TLS: {reason(cause)}; {_advice(cause)}") from error
+            raise StoreUnavailable(str(address), f"no TLS: {reason(cause)}; {advice(cause)}") from error
         raise
     return TlsWire(secure)
 
@@ -169,7 +169,7 @@ def _keep_alive(stream: trio.SocketStream) -> None:
                 stream.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
-def _advice(error: BaseException) -> str:
+def advice(error: BaseException) -> str:
     """Says what to do when TLS could not be agreed on."""
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code == EXPIRED:
         return "renew the server's certificate or its authority's, and check this machine's clock"

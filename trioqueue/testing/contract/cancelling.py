@@ -1,6 +1,7 @@
 """Checks of `Store.cancel`: a mark that the owner sees in all ways, and that goes with the command."""
 
-from trioqueue.stores.contract import CancelAsked, Next
+from trioqueue.stores.contract import Next
+from trioqueue.stores.reports import CancelAsked
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import A, B, expect, open_client, open_pod, see
 

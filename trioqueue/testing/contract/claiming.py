@@ -1,15 +1,7 @@
 """Checks of `Store.claim`: who may, what it answers, and that epochs rise."""
 
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import (
-    MAX_BATCH_BYTES,
-    NOT_MODIFIED,
-    Backoff,
-    Empty,
-    Fenced,
-    NotYours,
-    Parked,
-)
+from trioqueue.stores.contract import MAX_BATCH_BYTES, NOT_MODIFIED, Backoff, Empty, Fenced, NotYours, Parked
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import A, B, expect, group, open_client, open_pod, see, texts
 

@@ -11,7 +11,6 @@ from trioqueue._names import Entity
 from trioqueue.messages.policy import MAX_COMMAND_BYTES, MAX_STATE_BYTES
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import (
-    Answered,
     Backoff,
     Claimed,
     Commit,
@@ -22,8 +21,8 @@ from trioqueue.stores.contract import (
     Outgoing,
     Parked,
     Reply,
-    Wake,
 )
+from trioqueue.stores.reports import Answered, Wake
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import OTHER, A, B, C, expect, group, open_client, open_pod, see, texts
 

@@ -15,15 +15,13 @@ from trioqueue.stores.contract import (
     Commit,
     CommitAnswer,
     Group,
-    Hint,
     Member,
     Outgoing,
     PodInfo,
-    Report,
     SendClaimAnswer,
-    Silent,
     Store,
 )
+from trioqueue.stores.reports import Hint, Report, Silent
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing._world import Snapshot
 

@@ -5,13 +5,8 @@ import trio
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import (
-    PAGE,
-    Group,
-    Outgoing,
-    Report,
-    Wake,
-)
+from trioqueue.stores.contract import PAGE, Group, Outgoing
+from trioqueue.stores.reports import Report, Wake
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import (
     LEASE,

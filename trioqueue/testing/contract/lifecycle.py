@@ -19,6 +19,7 @@ from trioqueue.stores.contract import (
     NotYours,
     Outgoing,
     Parked,
+    Paused,
     Reply,
 )
 from trioqueue.testing._harness import StoreHarness
@@ -58,6 +59,8 @@ async def _open_stage(harness: StoreHarness, mode: Mode) -> AsyncGenerator[Stage
         stage = Stage(harness, pod, other)
         if mode is not Mode.IDLE:
             await pod.send(A, b"1")
+        if mode is Mode.PAUSED:
+            await pod.store.pause(A, "maintenance")
         if mode is Mode.ACTIVE:
             stage.claimed = await pod.begin(A)
         assert (await see(harness, A)).mode is mode
@@ -144,9 +147,48 @@ async def _strand(stage: Stage) -> None:
     assert await stage.release("handoff")
 
 
+async def _pause(stage: Stage) -> None:
+    assert await stage.other.store.pause(A, "maintenance")
+
+
+async def _pause_and_let_go(stage: Stage) -> None:
+    await _pause(stage)
+    expect(Paused, await stage.commit(pops=0, pause="it failed"))
+    assert await stage.release("handoff")
+
+
+async def _purge(stage: Stage) -> None:
+    commands = await stage.other.store.queued(A, 0, 9)
+    assert await stage.other.store.purge(A, commands, [("", "") for _ in commands], b"")
+
+
+async def _resume(stage: Stage) -> None:
+    assert await stage.other.store.pause(A, "")
+
+
+async def _resume_where_nobody_has_room(stage: Stage) -> None:
+    await stage.pod.store.retire(stage.pod.member)
+    await _resume(stage)
+
+
+async def _resume_without_work(stage: Stage) -> None:
+    await _purge(stage)
+    await _resume(stage)
+
+
 ACTS: dict[tuple[Mode, Event], Act] = {
     (Mode.IDLE, Event.PLACED): _queue,
     (Mode.IDLE, Event.UNPLACED): _queue_where_nobody_has_room,
+    (Mode.IDLE, Event.PAUSED): _pause,
+    (Mode.READY, Event.PAUSED): _pause,
+    (Mode.READY, Event.DROPPED): _purge,
+    (Mode.PARKED, Event.PAUSED): _pause,
+    (Mode.ACTIVE, Event.PAUSED): _pause_and_let_go,
+    (Mode.ACTIVE, Event.OVERRULED): _purge,
+    (Mode.PAUSED, Event.QUEUED): _queue,
+    (Mode.PAUSED, Event.PLACED): _resume,
+    (Mode.PAUSED, Event.UNPLACED): _resume_where_nobody_has_room,
+    (Mode.PAUSED, Event.LET_GO): _resume_without_work,
     (Mode.READY, Event.QUEUED): _queue,
     (Mode.READY, Event.UNPLACED): _assign_in_vain,
     (Mode.READY, Event.PLACED): _assign_to_a_pod_with_room,
@@ -197,7 +239,7 @@ async def check_requests_out_of_place_change_nothing(harness: StoreHarness) -> N
                 for pops, retry_ms in ((1, None), (0, 10)):
                     commit = Commit(A, epoch, before.done, pops, retry_ms, **what)
                     assert await store.commit(member, commit) == Fenced(), f"{mode}, epoch {epoch}"
-            if mode in (Mode.IDLE, Mode.READY):
+            if mode in (Mode.IDLE, Mode.READY, Mode.PAUSED):
                 assert await pod.claim(A) == NotYours()
                 for why in ("idle", "handoff", "decline"):
                     assert not await store.release(member, A, None, why)

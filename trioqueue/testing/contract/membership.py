@@ -4,16 +4,8 @@ from trioqueue._errors import Incompatible
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import (
-    Claimed,
-    Group,
-    Later,
-    LeaseLost,
-    Outgoing,
-    Silent,
-    StoreStatistics,
-    Wake,
-)
+from trioqueue.stores.contract import Claimed, Group, Later, LeaseLost, Outgoing
+from trioqueue.stores.reports import Silent, StoreStatistics, Wake
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import (
     LEASE,

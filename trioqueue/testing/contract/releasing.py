@@ -1,7 +1,8 @@
 """Checks of `Store.release`: letting go of an entity, and who gets it then."""
 
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import Backoff, Wake
+from trioqueue.stores.contract import Backoff
+from trioqueue.stores.reports import Wake
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import A, B, expect, group, open_client, open_pod, see, texts
 

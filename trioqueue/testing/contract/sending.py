@@ -14,8 +14,8 @@ from trioqueue.stores.contract import (
     NotClaimed,
     Outgoing,
     SendClaimAnswer,
-    Wake,
 )
+from trioqueue.stores.reports import Wake
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import (
     OTHER,

@@ -9,7 +9,6 @@ from trioqueue.stores.contract import (
     CHUNK,
     Claimed,
     ClaimWish,
-    Due,
     Group,
     LeaseLost,
     Next,
@@ -17,8 +16,8 @@ from trioqueue.stores.contract import (
     Outgoing,
     Parked,
     Terms,
-    Wake,
 )
+from trioqueue.stores.reports import Due, Wake
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import (
     OTHER,

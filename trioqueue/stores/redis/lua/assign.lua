@@ -19,7 +19,7 @@ local now, key, placed = time_us(), 7, {}
 for at = 5, #ARGV, 2 do
     local x = { name = ARGV[at], type = ARGV[at + 1], e = KEYS[key], q = KEYS[key + 1], load = KEYS[key + 2], ready = KEYS[key + 3] }
     if redis.call('HGET', x.e, 'mode') == 'ready' then
-        local to = choose(x.load, nil, nil)
+        local to = not type_held(x.name) and choose(x.load, nil, nil) or nil
         if to then
             redis.call('ZREM', x.ready, x.name)
             redis.call('HINCRBY', META, 'ready:' .. x.type, -1)

@@ -23,6 +23,7 @@ local incarnation, generation, offset, page, chunk = ARGV[2], ARGV[3], ARGV[4], 
 if run_id() ~= generation or redis.call('HGET', META, 'generation') ~= generation then
     return 'GENERATION'
 end
+read_held()
 local renewed = redis.call('ZSCORE', PODS, incarnation)
 if not renewed or tonumber(renewed) <= 0 then
     return 'UNREGISTERED'
@@ -43,7 +44,7 @@ local room = tonumber(redis.call('HGET', FLEET, 'room:' .. incarnation) or 0) - 
 local ready = {}
 for i = 8, #KEYS do
     local start = string.match(KEYS[i], 'ready:(.*)$') .. '/'
-    for _, name in ipairs(redis.call('ZRANGE', KEYS[i], 0, chunk - 1)) do
+    for _, name in ipairs(type_held(start) and {} or redis.call('ZRANGE', KEYS[i], 0, chunk - 1)) do
         if string.sub(name, 1, #start) == start then
             ready[#ready + 1] = name
         else

@@ -12,7 +12,7 @@
 -- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
 --   {CLAIMED, epoch, done, now_us, state's version or "", state | 1 (not modified) | nil, attempts, crashes,
 --    proven (1: a pod died with it alone in hand), unknown_us, ids of cancelled commands, commands ("accepted_us envelope")}
---   {EMPTY, epoch} | {BACKOFF, us} | {LATER} | {NOT_YOURS}
+--   {EMPTY, epoch} | {BACKOFF, us} | {LATER} | {NOT_YOURS} | {PAUSED}
 -- Keeps I5 I6 I7 I11 I13 I16
 local incarnation, generation = ARGV[2], ARGV[3]
 local no = refused(generation, incarnation)

@@ -10,8 +10,8 @@
 --          a type, dead (zset), letters (hash) of a type, and later, delayed; result keys (string) stand alone
 -- ARGV[2] incarnation
 -- ARGV[3] generation
--- ARGV[…] for each section: name, number of e, epoch, done, pops, retry_ms ("": none), failed (1: the retry counts as
---         an attempt), want (commands wanted next), state ("" with has_state 0), has_state, extras (0: the section ends
+-- ARGV[…] for each section: name, number of e, epoch, done, pops, retry_ms ("": none), pause ("": no; else why the head
+--         stays and waits for an operator), failed (1: the retry or pause counts as an attempt), want (commands wanted next), state ("" with has_state 0), has_state, extras (0: the section ends
 --         here), then
 --         replies: how many; for each: number of its result key, client ("": tell nobody), command id, outcome, keep_ms
 --         dead letters: how many; for each: number of dead, command id, record
@@ -20,7 +20,7 @@
 --         children that are put off: how many; for each: name, number of later, id, delay_us, envelope
 --
 -- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
---   {NEXT, now_us, ids of cancelled commands, commands} | PARKED | {BACKOFF, us} | FENCED
+--   {NEXT, now_us, ids of cancelled commands, commands} | PARKED | {BACKOFF, us} | PAUSED | FENCED
 --   | TOO_LARGE (the state or a child is; nothing of the section stands)
 -- Keeps I1 I2 I3 I5 I8 I13 I14
 local incarnation, generation = ARGV[2], ARGV[3]
@@ -109,11 +109,12 @@ end
 
 while at <= #ARGV do
     local name, e, epoch, done, pops = argument(), tonumber(argument()), argument(), tonumber(argument()), tonumber(argument())
-    local retry_ms, failed, want, state, has_state, extras =
-        argument(), argument(), tonumber(argument()), argument(), argument(), argument()
+    local retry_ms, pause, failed, want, state, has_state, extras =
+        argument(), argument(), argument(), tonumber(argument()), argument(), argument(), argument()
     local E, Q, S = KEYS[e], KEYS[e + 1], KEYS[e + 2]
     local h = redis.call('HMGET', E, 'owner', 'epoch', 'done', 'mode', 'due', 'attempts', 'crashes', 'unknown', 'cancels',
-        'proven')
+        'proven', 'paused')
+    local held = h[11] or held_types and type_held(name)
     local stored = tonumber(h[3] or 0)
     local alone = tonumber(h[7] or 0) > 1 or h[10] -- the head is a suspect: it comes alone while it is the head
     if h[1] ~= incarnation or h[2] ~= epoch or stored < done or stored == done and h[4] ~= 'active' then
@@ -123,6 +124,8 @@ while at <= #ARGV do
         if extras == '1' then skip_extras() end
         if h[4] == 'active' then
             answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, alone and 1 or want) or {} }
+        elseif held then
+            answers[#answers + 1] = 'PAUSED'
         elseif h[5] then
             local left = tonumber(h[5]) - now -- further away: the clock was set back, and nothing else would wake the worker
             answers[#answers + 1] = { 'BACKOFF', left > 0 and left <= MAX_BACKOFF_US and left or 0 }
@@ -159,24 +162,28 @@ while at <= #ARGV do
             for _ = 1, tonumber(argument()) do bear() end
             for _ = 1, tonumber(argument()) do bear_later() end
         end
+        if pause ~= '' then
+            redis.call('HSET', E, 'paused', text(now) .. ' ' .. pause)
+        end
+        local stays = retry_ms ~= '' or pause ~= ''
         if redis.call('LLEN', Q) == 0 then
-            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + (retry_ms ~= '' and 1 or 0)))
+            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + (stays and 1 or 0)))
             redis.call('ZREM', WAKE, name)
-            if h[9] then
-                for _, id in ipairs(cancels(E, h[9])) do
-                    redis.call('HDEL', E, 'cancel:' .. id)
-                end
-                redis.call('HDEL', E, 'cancels')
-                redis.call('ZREM', MARKED, name)
+            forget_cancels(E, name, h[9])
+            answers[#answers + 1] = h[11] and 'PAUSED' or 'PARKED'
+        elseif stays then
+            local wait = tonumber(retry_ms ~= '' and retry_ms or 0) * 1000
+            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + 1))
+            if wait > 0 then
+                redis.call('HSET', E, 'due', text(now + wait))
             end
-            answers[#answers + 1] = 'PARKED'
-        elseif retry_ms ~= '' then
-            local wait = tonumber(retry_ms) * 1000
-            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + 1), 'due', text(now + wait))
             if failed == '1' then
                 redis.call('HINCRBY', E, 'attempts', 1)
             end
-            answers[#answers + 1] = { 'BACKOFF', wait }
+            answers[#answers + 1] = (held or pause ~= '') and 'PAUSED' or { 'BACKOFF', wait }
+        elseif held then
+            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops))
+            answers[#answers + 1] = 'PAUSED'
         else
             redis.call('HSET', E, 'done', text(done + pops))
             alone = alone and pops == 0

@@ -8,4 +8,4 @@
 --
 -- Returns 1 | 0
 -- Keeps I4
-return (redis.call('HEXISTS', KEYS[8], ARGV[2]) == 1 or place_of(KEYS[7], ARGV[3])) and 1 or 0
+return (redis.call('HGET', KEYS[8], ARGV[2]) or place_of(KEYS[7], ARGV[3])) and 1 or 0

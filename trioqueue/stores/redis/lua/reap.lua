@@ -5,7 +5,7 @@
 -- leaves the registry when it owns nothing any more, never before: nobody would reap an owner that is not there.
 --
 -- KEYS[7…] load (zset) of each type that the pod takes, as many as `types` says; then for each entity: e, q, and load,
---          ready of its type
+--          ready of its type; the last one is paused
 -- ARGV[2] incarnation   of the caller
 -- ARGV[3] generation
 -- ARGV[4] target        the incarnation to reap
@@ -49,7 +49,7 @@ local lost_by_restart = tonumber(number_of(target)) < tonumber(redis.call('HGET'
 local crashed = not gave_up and not lost_by_restart
 local key = 7 + types
 for at = 8, #ARGV, 2 do
-    local x = { name = ARGV[at], type = ARGV[at + 1], e = KEYS[key], q = KEYS[key + 1], load = KEYS[key + 2], ready = KEYS[key + 3] }
+    local x = { name = ARGV[at], type = ARGV[at + 1], e = KEYS[key], q = KEYS[key + 1], load = KEYS[key + 2], ready = KEYS[key + 3], paused = KEYS[#KEYS] }
     local h = redis.call('HMGET', x.e, 'owner', 'mode')
     if h[1] == target then
         if h[2] == 'active' and crashed and (not suspect or suspect == x.name) then

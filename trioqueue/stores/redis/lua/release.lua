@@ -1,7 +1,7 @@
--- Lets go of an entity: out of the store, to another pod, or to ready.
+-- Lets go of an entity: out of the store, to another pod, to ready, or among those that are paused.
 -- include: common place
 --
--- KEYS[7] e, KEYS[8] q, KEYS[9] load, KEYS[10] ready  of the entity and its type
+-- KEYS[7] e, KEYS[8] q, KEYS[9] load, KEYS[10] ready  of the entity and its type; KEYS[11] paused
 -- ARGV[2] incarnation
 -- ARGV[3] generation
 -- ARGV[4] name
@@ -13,7 +13,7 @@
 -- Returns GENERATION | WAIT | UNREGISTERED | OK | KEPT (work has come, or it was not the caller's)
 -- Keeps I1 I5 I6 I11
 local incarnation, generation, name, why = ARGV[2], ARGV[3], ARGV[4], ARGV[7]
-local x = { name = name, type = ARGV[5], e = KEYS[7], q = KEYS[8], load = KEYS[9], ready = KEYS[10] }
+local x = { name = name, type = ARGV[5], e = KEYS[7], q = KEYS[8], load = KEYS[9], ready = KEYS[10], paused = KEYS[11] }
 local no = refused(generation, incarnation)
 if no then
     return no

@@ -49,6 +49,7 @@ try('hlen', PROBE)
 redis.call('DEL', PROBE)
 
 try('rpush', PROBE, '1')
+try('lpush', PROBE, '1')
 try('lrange', PROBE, 0, 0)
 try('llen', PROBE)
 try('ltrim', PROBE, 0, 0)

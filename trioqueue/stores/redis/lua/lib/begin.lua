@@ -6,7 +6,7 @@ local epoch_floor -- read once a call, written after each claim
 -- Answers what claim answers.
 local function begin(x, incarnation, have, fetch, now)
     local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
-        'proven')
+        'proven', 'paused')
     if h[1] ~= incarnation then
         return { 'NOT_YOURS' }
     end
@@ -21,6 +21,10 @@ local function begin(x, incarnation, have, fetch, now)
             proven = '1'
             redis.call('HSET', x.e, 'proven', 1)
         end
+    end
+    if h[11] or held_types and queued > 0 and type_held(x.name) then
+        redis.call('HSET', x.e, 'mode', 'parked')
+        return { 'PAUSED' }
     end
     if due > now and due - now <= MAX_BACKOFF_US then
         redis.call('HSET', x.e, 'mode', 'parked')

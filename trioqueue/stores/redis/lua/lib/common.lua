@@ -39,9 +39,22 @@ local function hint(incarnation, message)
     redis.call('PUBLISH', CHANNEL .. client_of(incarnation), message)
 end
 
+local held_types -- names of types that an operator holds back, each between spaces; nil: there is none
+
+-- Says whether entities of a type, or of the type of an entity so called, are held back; after `refused`, or `read_held`.
+local function type_held(name)
+    local type = string.match(name, '^[^/]+')
+    return held_types and string.find(held_types, ' ' .. type .. ' ', 1, true) ~= nil or false
+end
+
+local function read_held()
+    held_types = redis.call('HGET', META, 'held')
+end
+
 -- Says why an incarnation's request is not taken, or nil.
 local function refused(generation, incarnation)
-    local meta = redis.call('HMGET', META, 'generation', 'quarantine_until')
+    local meta = redis.call('HMGET', META, 'generation', 'quarantine_until', 'held')
+    held_types = meta[3]
     if meta[1] ~= generation then
         return 'GENERATION'
     end

@@ -28,3 +28,14 @@ local function cancels(entity_key, count)
     end
     return ids
 end
+
+-- Forgets all marks of an entity whose mailbox is empty; count as its hash has it.
+local function forget_cancels(entity_key, name, count)
+    if count then
+        for _, id in ipairs(cancels(entity_key, count)) do
+            redis.call('HDEL', entity_key, 'cancel:' .. id)
+        end
+        redis.call('HDEL', entity_key, 'cancels')
+        redis.call('ZREM', MARKED, name)
+    end
+end

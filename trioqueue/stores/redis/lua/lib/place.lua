@@ -1,5 +1,6 @@
 -- Placement: which pod gets an entity that has work and no owner, and what is written when one gets it.
--- An entity x is {name, e, q, load, ready, type}: its name, and the keys that concern it.
+-- An entity x is {name, e, q, load, ready, type, paused}: its name, and the keys that concern it; paused (zset, entity ->
+-- since when) only where it may be let go.
 
 local room_left = {} -- incarnation -> entities it may still get, as far as this call has asked
 local takes = {} -- load key and incarnation -> whether that pod takes the type, likewise
@@ -67,16 +68,21 @@ local function tell_marks(x, to)
     end
 end
 
--- Takes x away from its owner: to another pod, to ready, or, with nothing queued, out of the store.
+-- Takes x away from its owner: to another pod, to ready, if it is paused among those, or, with nothing queued, out of the
+-- store.
 local function let_go(x, owner, now)
     redis.call('ZADD', x.load, 'XX', 'INCR', -1, owner)
     redis.call('ZREM', OWNED, x.name)
     redis.call('ZREM', WAKE, x.name)
     redis.call('ZREM', MARKED, x.name)
-    if redis.call('LLEN', x.q) == 0 then
+    if redis.call('HGET', x.e, 'paused') then
+        redis.call('HSET', x.e, 'mode', 'paused')
+        redis.call('HDEL', x.e, 'owner')
+        redis.call('ZADD', x.paused, text(now), x.name)
+    elseif redis.call('LLEN', x.q) == 0 then
         redis.call('DEL', x.e)
     else
-        local to = choose(x.load, nil, owner)
+        local to = not type_held(x.name) and choose(x.load, nil, owner) or nil
         give(x, to, now)
         tell_marks(x, to)
     end

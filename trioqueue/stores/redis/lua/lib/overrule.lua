@@ -1,0 +1,20 @@
+-- Changing a mailbox behind the back of a worker that has fetched its beginning: needs common and fetch.
+
+-- Forgets what was noted about a head that is the head no more.
+local function forget_head(entity_key, name, owner)
+    redis.call('HDEL', entity_key, 'attempts', 'crashes', 'proven', 'unknown', 'due', 'mark')
+    if owner and redis.call('HGET', FLEET, 'suspect:' .. owner) == name then
+        redis.call('HDEL', FLEET, 'suspect:' .. owner)
+    end
+end
+
+-- Gives an entity that is active a new epoch that nobody has, so that what its worker commits is refused; it claims anew.
+local function overrule(entity_key, mode, epoch, now)
+    if mode ~= 'active' then
+        return
+    end
+    local floor = tonumber(redis.call('HGET', META, 'epoch_floor') or 0)
+    local new = text(math.max(tonumber(epoch or 0) + 1, floor + 1, now))
+    redis.call('HSET', META, 'epoch_floor', new)
+    redis.call('HSET', entity_key, 'mode', 'parked', 'epoch', new)
+end

@@ -1,0 +1,129 @@
+"""What a store tells: by hints, with a heartbeat, and of one entity or command that is asked about."""
+
+from typing import Literal, NamedTuple
+
+import attrs
+
+from trioqueue._names import Entity
+from trioqueue.protocol.lifecycle import Mode
+
+
+def size_of(data: bytes | str | None) -> str:
+    """Shows what travels in a repr, which may end up in a log: how much it is, and nothing of what it says."""
+    return f"<{len(data)} bytes>" if isinstance(data, bytes) else repr(data)
+
+
+class Queued(NamedTuple):
+    """A command in a mailbox: when it was accepted (store time) and its envelope."""
+
+    accepted_us: int
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"Queued({self.accepted_us}, {size_of(self.data)})"
+
+
+class Wake(NamedTuple):
+    """Hint: an entity of yours has work."""
+
+    entity: Entity
+
+
+class Answered(NamedTuple):
+    """Hint: a command you wait for is settled; None: its outcome is too large for a hint, read it."""
+
+    command_id: str
+    outcome: bytes | None
+
+    def __repr__(self) -> str:
+        return f"Answered({self.command_id}, {size_of(self.outcome)})"
+
+
+class CancelAsked(NamedTuple):
+    """Hint: the caller of this command, which is in one of your mailboxes, has gone."""
+
+    entity: Entity
+    command_id: str
+
+
+class Due(NamedTuple):
+    """Hint: a command is put off, and due before all others."""
+
+
+Hint = Wake | Answered | CancelAsked | Due
+
+
+@attrs.frozen
+class Silent:
+    """A pod that others should hand on, and the types it took."""
+
+    incarnation: str
+    types: tuple[str, ...]
+
+
+@attrs.frozen
+class Report:
+    """What a heartbeat found.
+
+    `wakes`: entities of ours with work (a page of them, going round).  `cancels`: entities of ours with cancelled
+    commands.  `ready`: entities that wait for a pod of our types; `pressed`: some wait and we have no room.  `due_in`:
+    seconds until the first command that is put off is due, where that is ours to look after.
+    """
+
+    owned: int
+    wakes: tuple[Entity, ...] = ()
+    cancels: tuple[Entity, ...] = ()
+    ready: tuple[Entity, ...] = ()
+    pressed: bool = False
+    silent: tuple[Silent, ...] = ()
+    due_in: float | None = None
+
+
+@attrs.frozen
+class StoreStatistics:
+    """Counts of the whole fleet at one moment."""
+
+    pods: int
+    owned: int
+    with_work: int
+    ready: int
+    dead: int
+
+
+Withdrawal = Literal["dropped", "told", "late"]
+"""What became of a command that was cancelled: it never starts; it may run, and its pod was told; it is settled, or was
+never there."""
+
+
+class Letter(NamedTuple):
+    """A dead letter as it is kept: when it was given up (store time), its id, and its record."""
+
+    died_us: int
+    command_id: str
+    record: bytes
+
+    def __repr__(self) -> str:
+        return f"Letter({self.died_us}, {self.command_id}, {size_of(self.record)})"
+
+
+@attrs.frozen
+class Inspection:
+    """All that a store knows about one entity; times are the store's, in microseconds."""
+
+    now_us: int
+    mode: Mode
+    owner: str | None = None
+    owner_name: str | None = None
+    owner_renewed_us: int | None = None
+    epoch: int = 0
+    queued: int = 0
+    head: Queued | None = None
+    attempts: int = 0
+    crashes: int = 0
+    due_us: int | None = None
+    unknown_since_us: int | None = None
+    ready_since_us: int | None = None
+    paused_since_us: int | None = None
+    paused_why: str = ""
+    held: bool = False
+    state_bytes: int = 0
