@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from trioqueue._errors import PayloadTooLarge
+from trioqueue._errors import EncodeError, PayloadTooLarge
 from trioqueue._names import Entity, entity_id_text
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, CommandInfo, info_of
@@ -73,6 +73,11 @@ class Encoder:
         kept, headers = policy.keep_results, None
         if options is not PLAIN:
             delay_us, key = options.delay_us(), options.legal_key()
+            if key and delay_us > policy.key_window * 1e6:
+                raise EncodeError(
+                    f"the key would end before the command is due: give a delay below {policy.key_window:g} s, "
+                    "or raise EntityPolicy.key_window"
+                )
             if delay_us or key:
                 terms = Terms(command_id, delay_us, key, math.ceil(policy.key_window * 1000))
             headers, deadline = options.legal_headers(), min(deadline, options.legal_expiry())

@@ -34,7 +34,7 @@ from trioqueue.messages.state import read_state, state_info_of
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt, turn_of_this_task
 from trioqueue.runtime.incarnation import Incarnation
-from trioqueue.runtime.receiver import Receiver
+from trioqueue.runtime.receiver import Receiver, Waiting
 from trioqueue.runtime.supervisor import Supervisor
 from trioqueue.runtime.turns import Counts
 from trioqueue.stores.contract import ClaimWish, Group, Outgoing, Store
@@ -64,6 +64,7 @@ class Statistics:
         with_work: Entities that have commands.
         ready: Of these, the ones that wait for a pod that takes their type and has room.
         dead: Dead letters.
+        put_off: Commands that are not in a mailbox yet, as they were sent with a delay.
         awake: Entities that are awake in this process.
         activated: Workers that were started here since the opening.
         passivated: Workers that ended here because their entity was idle.
@@ -77,6 +78,7 @@ class Statistics:
     with_work: int
     ready: int
     dead: int
+    put_off: int
     awake: int
     activated: int
     passivated: int
@@ -146,7 +148,7 @@ class AtomicQueues(Operating):
             key: Idempotency key: of all commands of this entity that are sent with it within `EntityPolicy.key_window`,
                 only the first one counts, and the others get its receipt.
             expires: Seconds from now after which it is not worth starting: it leaves unhandled, and a handler that
-                runs is cancelled.  Not with a `key`, as others may wait for it.
+                runs is cancelled.  Not to be given with a `key`, as others may wait for that one.
             headers: Text that travels along, for tracing and the like; see `Context.headers`.
             outside_commit: Allows sending from within a handler, at once and once more with each retry.
 
@@ -270,10 +272,12 @@ class AtomicQueues(Operating):
         try:
             group = await self._send([outgoing])
             await self._store.secure()  # else a command that is gone would be waited for
-            if group.first_id not in ("", command_id):
+            if options.key:
                 self._receiver.forget(waiting)
-                waiting = self._receiver.expect(group.first_id, at_once=True)
-            outcome = await waiting.wait()
+                waiting = self._receiver.expect(group.first_id or command_id, at_once=True)
+                outcome = await self._wait_for_another(waiting, outgoing.entity)
+            else:
+                outcome = await waiting.wait()
             await self._store.secure()  # of the commit
         except trio.Cancelled:
             if self._services is not None and not options.key:
@@ -309,16 +313,24 @@ class AtomicQueues(Operating):
             raise ResultNotKept(receipt.command_id, ever=False)
         waiting = self._receiver.expect(receipt.command_id, at_once=True)
         try:
-            while True:
-                with trio.move_on_after(LOST_AFTER):
-                    outcome = await waiting.wait()
-                    entity = f"{receipt.entity_type}/{receipt.entity_id}"
-                    answer: R = answer_of(self._codec, info, entity, outcome)
-                    return answer
-                if (await self.status(receipt)).state == "unknown":
-                    raise ResultNotKept(receipt.command_id, ever=True)
+            entity = Entity(receipt.entity_type, receipt.entity_id)
+            outcome = await self._wait_for_another(waiting, entity)
         finally:
             self._receiver.forget(waiting)
+        answer: R = answer_of(self._codec, info, str(entity), outcome)
+        return answer
+
+    async def _wait_for_another(self, waiting: Waiting, entity: Entity) -> bytes:
+        """Waits for a command that need not be ours, and may be gone."""
+        while True:
+            with trio.move_on_after(LOST_AFTER):
+                return await waiting.wait()
+            beginning = beginning_of(self._codec, waiting.command_id)
+            if not await self._store.is_queued(entity, waiting.command_id, beginning):
+                kept = await self._store.result(waiting.command_id)  # it may have been settled in between
+                if kept is None:
+                    raise ResultNotKept(waiting.command_id, ever=True)
+                return kept
 
     async def status(self, receipt: Receipt[Any], /) -> Status:
         """Says how far a command is.
@@ -341,8 +353,9 @@ class AtomicQueues(Operating):
         """Cancels a command that was sent; whoever waits for it gets `CallCancelled`.
 
         Returns:
-            `"dropped"`: it was not begun and never will be.  `"told"`: its handler may run; its scope is cancelled, on
-            whatever pod, unless it ends first.  `"late"`: it is settled, or was never accepted.
+            `"dropped"`: it does not run and never will (again, if it waited out a backoff).  `"told"`: its handler may
+            run; its scope is cancelled, on whatever pod, unless it ends first.  `"late"`: it is settled, or was never
+            accepted.
         """
         self._check_open()
         cancelled = self._codec.dumps(Outcome(Kind.CANCELLED).to_wire())
@@ -351,6 +364,7 @@ class AtomicQueues(Operating):
             receipt.command_id,
             beginning_of(self._codec, receipt.command_id),
             cancelled,
+            math.ceil(receipt.kept * 1000),
         )
 
     def _info(self, receipt: Receipt[Any]) -> CommandInfo:
@@ -445,6 +459,7 @@ class AtomicQueues(Operating):
             with_work=fleet.with_work,
             ready=fleet.ready,
             dead=fleet.dead,
+            put_off=fleet.put_off,
             awake=self._supervisor.incarnation.awake()
             if self._supervisor and self._supervisor.incarnation
             else 0,

@@ -420,10 +420,12 @@ class SimulatedStore:
     async def cancel(self, entity: Entity, command_id: str) -> bool:
         return await self._ask(f"cancel {command_id}", lambda server: server.cancel(entity, command_id))
 
-    async def withdraw(self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes) -> Withdrawal:
+    async def withdraw(
+        self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes, keep_ms: int
+    ) -> Withdrawal:
         return await self._ask(
             f"withdraw {command_id}",
-            lambda server: server.withdraw(entity, command_id, beginning, outcome),
+            lambda server: server.withdraw(entity, command_id, beginning, outcome, keep_ms),
         )
 
     async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:

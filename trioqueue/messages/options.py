@@ -61,6 +61,10 @@ class Options:
     def legal_expiry(self) -> float:
         """Says for how many seconds the command is worth starting."""
         expires = math.inf if self.expires is None else self.expires
+        if self.key is not None and self.expires is not None:
+            raise EncodeError(
+                "expires and key are both given, but others may wait for a command with a key: give one"
+            )
         if not expires >= 0:
             raise EncodeError(f"expires is {expires}, give seconds, 0 or more")
         return expires

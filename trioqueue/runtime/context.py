@@ -60,7 +60,7 @@ class Sender(Protocol):
 
     def receipt(self, command: Command[R], outgoing: Outgoing, command_id: str) -> Receipt[R]: ...
 
-    async def call_from(self, context: "Context", command: Command[R]) -> R: ...
+    async def call_from(self, context: "Context", command: Command[R], options: Options = ...) -> R: ...
 
 
 @attrs.define(eq=False, repr=False)
@@ -144,11 +144,19 @@ class Context:
         self._children.append(outgoing)
         return self._sender.receipt(command, outgoing, command_id)
 
-    async def call(self, command: Command[R]) -> R:
+    async def call(
+        self,
+        command: Command[R],
+        *,
+        key: str | None = None,
+        expires: float | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> R:
         """Sends a command to another entity at once and waits for its answer.
 
         The call is not part of this turn: if the handler runs again, it calls again.  It waits no longer than this
-        turn's deadline, else 30 seconds.  While it waits, another handler of this pod may run.
+        turn's deadline, else 30 seconds.  While it waits, another handler of this pod may run.  The options are those
+        of `AtomicQueues.call`; headers do not travel along by themselves.
 
         Cancelled: The called command is cancelled too, unless it is done.
 
@@ -158,7 +166,8 @@ class Context:
         """
         if self._children is None:
             raise Closed
-        return await self._sender.call_from(self, command)
+        options = options_of(None, None, key, expires, headers)
+        return await self._sender.call_from(self, command, options)
 
     # ------------------------------------------------------------------ for the runtime
     def path(self) -> tuple[str, ...]:

@@ -423,11 +423,13 @@ class Store(Protocol):
         """Marks a queued command as cancelled and tells the entity's owner; False: nothing is queued there."""
         ...
 
-    async def withdraw(self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes) -> Withdrawal:
+    async def withdraw(
+        self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes, keep_ms: int
+    ) -> Withdrawal:
         """Cancels the command whose envelope begins with these bytes, after a look at where it is.
 
-        One that is put off is taken out, and `outcome` kept for a while.  Else its mark is seen like that of `cancel`.
-        The look takes time in proportion to the mailbox.
+        One that is put off is taken out, and `outcome` kept for `keep_ms`, or a minute if longer.  Else its mark
+        is seen like that of `cancel`.  The look takes time in proportion to the mailbox.  Repeated, it answers alike.
         """
         ...
 

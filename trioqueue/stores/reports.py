@@ -88,6 +88,7 @@ class StoreStatistics:
     with_work: int
     ready: int
     dead: int
+    put_off: int = 0
 
 
 Withdrawal = Literal["dropped", "told", "late"]

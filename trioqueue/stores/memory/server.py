@@ -417,14 +417,17 @@ class MemoryServer(Operating):
         if box.owner is not None:
             self._hint(client_of(box.owner), CancelAsked(entity, command_id))
 
-    def withdraw(self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes) -> Withdrawal:
+    def withdraw(
+        self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes, keep_ms: int
+    ) -> Withdrawal:
         """Cancels a command after a look at where it is; see `Store.withdraw`."""
         if self.later.take_out(command_id):
-            self.results.keep(command_id, self._now_us() + KEEP_CANCELLED_US, outcome)
+            until_us = self._now_us() + max(keep_ms * 1000, KEEP_CANCELLED_US)
+            self.results.keep(command_id, until_us, outcome)
             return "dropped"
         place = self.place_of(entity, beginning)
         if place is None:
-            return "late"
+            return "dropped" if self.result(command_id) == outcome else "late"
         self._mark(entity, command_id)
         return "told" if place == 0 and self.mailboxes[entity].mode is Mode.ACTIVE else "dropped"
 
@@ -437,4 +440,5 @@ class MemoryServer(Operating):
             with_work=sum(bool(box.queue) and box.mode is not Mode.PAUSED for box in boxes),
             ready=sum(box.mode is Mode.READY for box in boxes),
             dead=sum(map(len, self.dead.values())),
+            put_off=len(self.later.commands),
         )

@@ -160,9 +160,11 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._server.cancel(entity, command_id)
 
-    async def withdraw(self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes) -> Withdrawal:
+    async def withdraw(
+        self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes, keep_ms: int
+    ) -> Withdrawal:
         await trio.lowlevel.checkpoint()
-        return self._server.withdraw(entity, command_id, beginning, outcome)
+        return self._server.withdraw(entity, command_id, beginning, outcome, keep_ms)
 
     async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:
         await trio.lowlevel.checkpoint()

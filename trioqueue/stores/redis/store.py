@@ -299,9 +299,11 @@ class RedisStore:
         keys = [*self._keys.entity(entity)[:2], self._keys.result(command_id)]
         return bool(await self._call("cancel", keys, [str(entity), command_id]) == b"TOLD")
 
-    async def withdraw(self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes) -> Withdrawal:
+    async def withdraw(
+        self, entity: Entity, command_id: str, beginning: bytes, outcome: bytes, keep_ms: int
+    ) -> Withdrawal:
         keys = [*self._keys.entity(entity)[:2], *self._keys.later, self._keys.result(command_id)]
-        arguments = [str(entity), command_id, beginning, outcome, KEEP_CANCELLED_MS]
+        arguments = [str(entity), command_id, beginning, outcome, max(keep_ms, KEEP_CANCELLED_MS)]
         return WITHDRAWALS[await self._call("withdraw", keys, arguments)]
 
     async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:
@@ -405,7 +407,8 @@ class RedisStore:
         wakes = await self._read("ZCARD", self._keys.wake)
         ready_after, dead = await self._counters()
         ready = max(ready_before, ready_after)
-        return StoreStatistics(pods=pods, owned=owned, with_work=wakes + ready, ready=ready, dead=dead)
+        put_off = await self._read("ZCARD", self._keys.later[0])
+        return StoreStatistics(pods, owned, wakes + ready, ready, dead, put_off)
 
     async def _counters(self) -> tuple[int, int]:
         """Reads how many entities are ready, and how many dead letters there are, of all types."""

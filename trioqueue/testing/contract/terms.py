@@ -330,24 +330,28 @@ async def check_a_command_is_found_wherever_it_waits(harness: StoreHarness) -> N
 async def check_a_command_that_is_put_off_is_withdrawn_for_good(harness: StoreHarness) -> None:
     async with open_client(harness) as sender, open_pod(harness) as pod:
         await put_off(sender, later(A, "gone", 1), later(A, "kept", 1))
-        assert await sender.store.withdraw(A, "gone", b"gone", b"cancelled") == "dropped"
-        assert await sender.store.withdraw(A, "gone", b"gone", b"cancelled") == "late"
+        assert await sender.store.withdraw(A, "gone", b"gone", b"cancelled", 90_000) == "dropped"
+        assert await sender.store.withdraw(A, "gone", b"gone", b"cancelled", 1000) == "dropped", (
+            "a repetition"
+        )
         assert await sender.store.result("gone") == b"cancelled"
         await harness.advance(2)
         assert await pod.store.move(pod.member) is None
         assert (await see(harness, A)).queued == (b"kept",)
+        await harness.advance(80)
+        assert await sender.store.result("gone") == b"cancelled", "for as long as was asked"
 
 
 async def check_withdrawing_tells_what_becomes_of_a_command(harness: StoreHarness) -> None:
     async with open_client(harness) as sender, open_pod(harness) as pod:
         await sender.send(A, b"1", b"2", b"3")
-        assert await sender.store.withdraw(A, "3", b"3", b"x") == "dropped"
+        assert await sender.store.withdraw(A, "3", b"3", b"x", 1000) == "dropped"
         claimed = await pod.begin(A)
         assert claimed.cancels == ("3",)
-        assert await sender.store.withdraw(A, "1", b"1", b"x") == "told"
-        assert await sender.store.withdraw(A, "2", b"2", b"x") == "dropped"
+        assert await sender.store.withdraw(A, "1", b"1", b"x", 1000) == "told"
+        assert await sender.store.withdraw(A, "2", b"2", b"x", 1000) == "dropped"
         assert sorted(await pod.store.cancelled(A)) == ["1", "2", "3"]
-        assert await sender.store.withdraw(A, "4", b"4", b"x") == "late"
+        assert await sender.store.withdraw(A, "4", b"4", b"x", 1000) == "late"
         await pod.commit(A, claimed, pops=3, settled_cancels=["1", "2", "3"])
-        assert await sender.store.withdraw(A, "1", b"1", b"x") == "late"
+        assert await sender.store.withdraw(A, "1", b"1", b"x", 1000) == "late"
         await live(harness, 1, pod)

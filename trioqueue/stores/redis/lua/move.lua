@@ -34,7 +34,7 @@ local answer = { -1 }
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', text(now), 'LIMIT', 0, chunk)) do
     local id = string.sub(member, 18)
     local one = kept(DELAYED, id)
-    if one then
+    if one and string.sub(member, 1, 16) == one.number then
         answer[#answer + 1] = id
         answer[#answer + 1] = one.name
     else

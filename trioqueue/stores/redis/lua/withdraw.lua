@@ -17,7 +17,8 @@ local E, Q, LATER, DELAYED, name, id = KEYS[7], KEYS[8], KEYS[9], KEYS[10], ARGV
 local one = kept(DELAYED, id)
 local place = not one and place_of(Q, ARGV[4])
 if not one and not place then
-    return 'LATE'
+    -- The answer to an earlier copy of this request may be lost.
+    return redis.call('GET', KEYS[11]) == ARGV[5] and 'DROPPED' or 'LATE'
 end
 redis.call('HDEL', META, '_') -- a first write that a full server allows
 if one then
