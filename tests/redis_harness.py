@@ -20,7 +20,7 @@ from trioqueue.testing import Snapshot, World
 TRANSIENT = ("producer:", "gaps:", "result:", "key:")
 """Keys that may be left when all is done, if they have a TTL."""
 
-KEPT = re.compile(r"meta|s:.*|dead:.*|letters:.*", re.DOTALL)
+KEPT = re.compile(r"meta|schedule|s:.*|dead:.*|letters:.*", re.DOTALL)
 """Keys that may be left when all is done: their number depends on what was asked to be kept."""
 
 _PREFIXES = count()

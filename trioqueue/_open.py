@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any, Literal
 
 import trio
@@ -17,6 +18,7 @@ from trioqueue.messages.codec import Codec
 from trioqueue.messages.policy import Drain, EntityPolicy, Lease, Limits
 from trioqueue.messages.registry import Registry
 from trioqueue.runtime.context import Slots
+from trioqueue.runtime.recurring import keep
 from trioqueue.runtime.service import build_services
 from trioqueue.runtime.supervisor import Supervisor
 from trioqueue.runtime.turns import Turns
@@ -126,6 +128,10 @@ async def open_atomic_queues(
             if supervisor is not None:
                 nursery.start_soon(supervisor.run, name="supervisor")
             queues._supervisor, queues._services = supervisor, nursery
+            for schedule in registry.schedules() if registry is not None else ():
+                nursery.start_soon(
+                    keep, store, schedule, partial(queues.encode_anew, schedule.command), name=schedule.name
+                )
             soft = False
             try:
                 if supervisor is not None:

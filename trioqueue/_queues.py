@@ -383,6 +383,10 @@ class AtomicQueues(Operating):
         """Makes what the store takes; see `Encoder.encode`."""
         return self._encoder.encode(command, command_id, options)
 
+    def encode_anew(self, command: Command[Any]) -> Outgoing:
+        """Makes what the store takes, under a new id."""
+        return self._encoder.encode(command, self._encoder.next_id())
+
     def receipt(self, command: Command[R], outgoing: Outgoing, command_id: str) -> Receipt[R]:
         """Makes a command's receipt."""
         return self._encoder.receipt(command, outgoing, command_id)

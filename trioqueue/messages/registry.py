@@ -6,6 +6,7 @@ raised where it stands.
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from datetime import tzinfo
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 import attrs
@@ -16,6 +17,7 @@ from .annotations import caller_scope
 from .command import Command, CommandInfo, CommandType, info_of
 from .policy import Retry
 from .raw import RawCommand, raw_info
+from .schedule import Missed, Schedule, cron, every
 from .signature import Signature, described, globals_of, read_activation, read_handler
 from .state import is_state, state_info_of
 
@@ -93,6 +95,7 @@ class Registry:
         # Invariant: keys are (entity type, wire name); one handler each.
         self._handlings: dict[tuple[str, str], _Handling] = {}
         self._activatings: dict[str, Signature] = {}
+        self._schedules: dict[str, Schedule] = {}
         self._upcasts: dict[tuple[type[Any], int], Upcast] = {}
         # Invariant: all four are empty until `freeze` succeeds, and complete and unchanged from then on.
         self._frozen = False
@@ -215,6 +218,62 @@ class Registry:
             return function
 
         return register
+
+    def every(
+        self, seconds: float, command: Command[Any], /, *, name: str | None = None, missed: Missed = "skip"
+    ) -> None:
+        """Has a command sent at every multiple of an interval, once for the whole fleet however many pods it has.
+
+        The times are those of the store's clock, counted from the epoch: every 3,600 seconds is at each full hour, UTC.
+        The first pod that opens with it begins it; nothing is sent before its first tick from then on.
+
+        Args:
+            seconds: The interval, 0.1 at least.
+            command: What is sent.
+            name: Tells the fleet one schedule from another; default is made of the command's entity, its name, and the
+                interval.
+            missed: What becomes of ticks that passed while no pod was there: "skip", none is sent late (by more than a
+                minute, or an interval); "once", one is; "all", each is, one after the other.
+
+        Raises:
+            DuplicateRegistration: There is a schedule of this name.
+            BadDeclaration: The interval is too short, or the command can't be sent.
+        """
+        self._schedule(every(seconds, command, name, missed))
+
+    def cron(
+        self,
+        expression: str,
+        command: Command[Any],
+        /,
+        *,
+        tz: str | tzinfo = "UTC",
+        name: str | None = None,
+        missed: Missed = "skip",
+    ) -> None:
+        """Has a command sent whenever a cron expression says, once for the whole fleet; else as `every`.
+
+        Args:
+            expression: Five fields, as `"0 3 * * *"`, or six with seconds.  Where clocks are set forward, what would
+                fall into the hour that is left out comes right after it; where they are set back, it comes once.
+            command: What is sent.
+            tz: The time zone that the expression means, as `"Europe/Berlin"`.
+            name: As for `every`.
+            missed: As for `every`.
+        """
+        self._schedule(cron(expression, command, tz, name, missed))
+
+    def _schedule(self, schedule: Schedule) -> None:
+        self._refuse_frozen(f"The schedule {schedule.name!r}")
+        if schedule.name in self._schedules:
+            raise DuplicateRegistration(
+                f"There is a schedule {schedule.name!r} already: give one of the two another name=."
+            )
+        self._schedules[schedule.name] = schedule
+
+    def schedules(self) -> tuple[Schedule, ...]:
+        """Returns the recurring commands."""
+        return tuple(self._schedules.values())
 
     def upcast(self, cls: type[Any], /, *, from_version: int) -> Callable[[U], U]:
         """Registers the decorated function to lift data of a command or state by one version.

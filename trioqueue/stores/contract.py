@@ -28,6 +28,7 @@ from trioqueue.stores.reports import (
     Report,
     Silent,
     StoreStatistics,
+    Tick,
     Withdrawal,
     size_of,
 )
@@ -435,6 +436,22 @@ class Store(Protocol):
 
     async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:
         """Says whether a command whose envelope begins with these bytes is in the mailbox or put off."""
+        ...
+
+    async def tick(
+        self,
+        schedule: str,
+        expected_ms: int | None,
+        following_ms: int | None,
+        command: Outgoing,
+        *,
+        silent: bool = False,
+    ) -> Tick:
+        """Moves a schedule on from the tick that is expected to be its next, and sends its command, unless `silent`.
+
+        Whoever of the fleet comes first moves it, and all others, and repetitions, find it moved.  With no
+        `following_ms` it is only looked at.
+        """
         ...
 
     async def pause(self, entity: Entity, why: str) -> bool:

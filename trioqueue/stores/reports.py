@@ -96,6 +96,17 @@ Withdrawal = Literal["dropped", "told", "late"]
 never there."""
 
 
+class Tick(NamedTuple):
+    """A schedule as it is: the store's time, and its next tick, in milliseconds since the epoch; None: nobody began it.
+
+    `moved`: this very request has moved it on.
+    """
+
+    now_ms: int
+    next_ms: int | None
+    moved: bool
+
+
 class Letter(NamedTuple):
     """A dead letter as it is kept: when it was given up (store time), its id, and its record."""
 

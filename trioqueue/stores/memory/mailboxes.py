@@ -36,6 +36,7 @@ class Mailboxes:
         self.producers: defaultdict[str, Producer] = defaultdict(Producer)
         self.results = Expiring[str, bytes](now_us)  # command id -> outcome
         self.later = LaterCommands()
+        self.schedules: dict[str, int] = {}  # name -> its next tick, in ms since the epoch
         self.held: set[str] = set()  # types that an operator holds back
         self._clock: str | None = None  # the incarnation that is told what is put off
         self.keys = Expiring[tuple[Entity, str], str](now_us)  # (entity, key) -> the first command with it

@@ -43,7 +43,16 @@ from trioqueue.stores.contract import (
 from trioqueue.stores.memory.mailboxes import KEEP_CANCELLED_US, Quarantined, client_of, number_of
 from trioqueue.stores.memory.operating import Operating
 from trioqueue.stores.memory.records import Mailbox, Pod
-from trioqueue.stores.reports import Answered, CancelAsked, Report, Silent, StoreStatistics, Withdrawal
+from trioqueue.stores.reports import (
+    Answered,
+    CancelAsked,
+    Queued,
+    Report,
+    Silent,
+    StoreStatistics,
+    Tick,
+    Withdrawal,
+)
 
 MAX_HINT_BYTES = 4096
 """Outcomes up to this size travel in the hint; larger ones are read from where they are kept."""
@@ -120,6 +129,24 @@ class MemoryServer(Operating):
             box, limit = self.mailboxes.get(entity), limits.get(entity.type)
             if limit is not None and (len(box.queue) if box else 0) + more > limit:
                 raise MailboxFull(str(entity), limit)
+
+    def tick(
+        self,
+        schedule: str,
+        expected_ms: int | None,
+        following_ms: int | None,
+        command: Outgoing,
+        *,
+        silent: bool,
+    ) -> Tick:
+        """Moves a schedule on; see `Store.tick`."""
+        now_ms, stored = self._now_us() // 1000, self.schedules.get(schedule)
+        if following_ms is None or stored != expected_ms:
+            return Tick(now_ms, stored, moved=False)
+        if not silent:
+            self._push(command.entity, Queued(self._now_us(), command.data), prefer=None)
+        self.schedules[schedule] = following_ms
+        return Tick(now_ms, following_ms, moved=True)
 
     def move(self, member: Member) -> float | None:
         """Puts what is due into mailboxes; see `Store.move`."""

@@ -2,6 +2,7 @@
 
 import logging
 import secrets
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from itertools import islice
@@ -24,6 +25,7 @@ from trioqueue.stores.contract import (
     LeaseLost,
     Member,
     NotClaimed,
+    Outgoing,
     PodInfo,
     SendClaimAnswer,
 )
@@ -37,6 +39,7 @@ from trioqueue.stores.reports import (
     Report,
     Silent,
     StoreStatistics,
+    Tick,
     Withdrawal,
 )
 from trioqueue.stores.service_nursery import open_service_nursery
@@ -52,6 +55,12 @@ QUARANTINE_POLL = 0.1
 def trio_now_us() -> int:
     """Reads Trio's clock, which a test may make virtual."""
     return round(trio.current_time() * 1e6)
+
+
+def clock_since_the_epoch() -> Callable[[], int]:
+    """Makes a clock that goes as Trio's does, from the time of day that it is now."""
+    ahead = round(time.time() * 1e6) - trio_now_us()
+    return lambda: trio_now_us() + ahead
 
 
 class MemoryStore:
@@ -171,6 +180,18 @@ class MemoryStore:
         return (
             command_id in self._server.later.commands or self._server.place_of(entity, beginning) is not None
         )
+
+    async def tick(
+        self,
+        schedule: str,
+        expected_ms: int | None,
+        following_ms: int | None,
+        command: Outgoing,
+        *,
+        silent: bool = False,
+    ) -> Tick:
+        await trio.lowlevel.checkpoint()
+        return self._server.tick(schedule, expected_ms, following_ms, command, silent=silent)
 
     async def pause(self, entity: Entity, why: str) -> bool:
         await trio.lowlevel.checkpoint()
@@ -298,7 +319,7 @@ class MemoryLease:
 async def open_memory_store(server: MemoryServer | None = None) -> AsyncGenerator[MemoryStore, None]:
     """Opens a client of a server in this process: a new one, or one that several pods of the process share."""
     private = server is None
-    server = server or MemoryServer(trio_now_us)
+    server = server or MemoryServer(clock_since_the_epoch())
     store = MemoryStore(server)
     try:
         yield store

@@ -17,6 +17,7 @@ class Keys:
         self.owned, self.wake, self.marked = f"{tag}owned", f"{tag}wake", f"{tag}marked"
         self.later = (f"{tag}later", f"{tag}delayed")
         """Commands that are put off: their order, and their envelopes."""
+        self.schedule = f"{tag}schedule"
         self.paused = f"{tag}paused"
         self.common = (self.meta, self.pods, self.fleet, self.owned, self.wake, self.marked)
         self.channel = f"{tag}to:"
@@ -57,4 +58,12 @@ class Keys:
         nobody = Entity("nobody", "nobody")
         kinds = (*self.entity(nobody), *self.placement(nobody.type), *self.dead(nobody.type))
         alone = (self.result(nobody.id), self.idempotency(nobody, "nothing"))
-        return (f"{self.tag}probe", *kinds, *self.later, self.paused, *alone, *self.sequences(nobody.id))
+        return (
+            f"{self.tag}probe",
+            *kinds,
+            *self.later,
+            self.paused,
+            self.schedule,
+            *alone,
+            *self.sequences(nobody.id),
+        )

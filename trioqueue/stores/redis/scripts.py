@@ -27,6 +27,7 @@ NAMES: Final = (
     "cancel",
     "move",
     "withdraw",
+    "tick",
     "pause",
     "hold",
     "purge",

@@ -26,6 +26,7 @@ from trioqueue.stores.contract import (
     HeldLease,
     Member,
     NotClaimed,
+    Outgoing,
     PodInfo,
     SendClaimAnswer,
     check_commit,
@@ -61,6 +62,7 @@ from trioqueue.stores.reports import (
     Report,
     Silent,
     StoreStatistics,
+    Tick,
     Withdrawal,
 )
 
@@ -311,6 +313,29 @@ class RedisStore:
         return bool(await self._call("find", keys, [command_id, beginning]) == 1)
 
     # -------------------------------------------------------------------------------- an operator's
+    async def tick(
+        self,
+        schedule: str,
+        expected_ms: int | None,
+        following_ms: int | None,
+        command: Outgoing,
+        *,
+        silent: bool = False,
+    ) -> Tick:
+        now_us, following, moved = await self._call(
+            "tick",
+            [self._keys.schedule, *self._whole([command.entity])],
+            [
+                schedule,
+                "" if expected_ms is None else expected_ms,
+                "" if following_ms is None else following_ms,
+                str(command.entity),
+                command.entity.type,
+                b"" if silent else command.data,
+            ],
+        )
+        return Tick(now_us // 1000, int(following) if following else None, moved == 1)
+
     async def pause(self, entity: Entity, why: str) -> bool:
         keys = [*self._whole([entity]), self._keys.paused]
         return bool(await self._call("pause", keys, [str(entity), entity.type, why]) == 1)
