@@ -17,7 +17,7 @@ from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.store import open_redis_store
 from trioqueue.testing import Snapshot, World
 
-TRANSIENT = ("producer:", "gaps:", "result:", "key:")
+TRANSIENT = ("producer:", "gaps:", "result:", "key:", "progress:")
 """Keys that may be left when all is done, if they have a TTL."""
 
 KEPT = re.compile(r"meta|schedule|s:.*|dead:.*|letters:.*", re.DOTALL)

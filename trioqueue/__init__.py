@@ -33,7 +33,7 @@ from trioqueue._mailbox import Head, Mailbox
 from trioqueue._names import Entity
 from trioqueue._open import open_atomic_queues
 from trioqueue._operating import DeadLetter
-from trioqueue._queues import AtomicQueues, Statistics, Status
+from trioqueue._queues import AtomicQueues, Following, Statistics, Status
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, Query, command, entity_id, query
 from trioqueue.messages.policy import Drain, EntityPolicy, Lease, Limits, Retry
@@ -64,6 +64,7 @@ __all__ = [
     "EncodeError",
     "Entity",
     "EntityPolicy",
+    "Following",
     "HandlerTimeout",
     "Head",
     "Incompatible",

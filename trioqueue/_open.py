@@ -26,7 +26,7 @@ from trioqueue.stores.contract import PodInfo, Store
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store
 from trioqueue.stores.redis.store import open_redis_store
-from trioqueue.stores.reports import Answered, CancelAsked, Due, Hint, Wake
+from trioqueue.stores.reports import Answered, CancelAsked, Due, Hint, Progress, Wake
 from trioqueue.stores.service_nursery import open_service_nursery
 
 logger = logging.getLogger("trioqueue")
@@ -160,6 +160,10 @@ def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None) -
     def hinted(hint: Hint) -> None:
         if isinstance(hint, Answered):
             queues._receiver.deliver(hint.command_id, hint.outcome)
+            queues._followers.settled(hint.command_id)
+            return
+        if isinstance(hint, Progress):
+            queues._followers.tell(hint.command_id, hint.word)
             return
         incarnation = supervisor.incarnation if supervisor else None
         if incarnation is None:

@@ -1,7 +1,8 @@
 """The front door: what an application does with its queues once they are open."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, Literal, TypeVar
 
@@ -33,6 +34,7 @@ from trioqueue.messages.registry import Registry
 from trioqueue.messages.state import read_state, state_info_of
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt, turn_of_this_task
+from trioqueue.runtime.following import Follower, Followers
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.receiver import Receiver, Waiting
 from trioqueue.runtime.supervisor import Supervisor
@@ -46,6 +48,12 @@ S = TypeVar("S")
 
 MAX_WISHES = 512
 """Entities of one send that are claimed with it; others are claimed when they are woken."""
+
+MAX_PROGRESS = 4096
+"""Bytes of one word on a command's progress: it travels in a hint."""
+
+FOLLOW_EVERY = 0.5
+"""Seconds between two looks of one who follows a command, where no hint comes."""
 
 LOST_AFTER = 10.0
 """Seconds between two looks of `result` whether the command is still there."""
@@ -87,6 +95,40 @@ class Statistics:
     buried: int
 
 
+class Following:
+    """The values that a command's handler says; see `AtomicQueues.open_follow`."""
+
+    def __init__(
+        self,
+        queues: "AtomicQueues",
+        read: Callable[[str], Awaitable[bytes | None]],
+        codec: Codec,
+        receipt: Receipt[Any],
+        follower: Follower,
+    ) -> None:
+        self._queues, self._read, self._codec = queues, read, codec
+        self._receipt, self._follower = receipt, follower
+
+    def __aiter__(self) -> "Following":
+        return self
+
+    async def __anext__(self) -> Any:
+        """Waits for a value that is newer than the last one."""
+        over = False
+        while True:
+            kept = await self._read(self._receipt.command_id)
+            if kept is not None:
+                self._follower.tell(kept)
+            word = self._follower.take()
+            if word is not None:
+                return self._codec.loads(word)
+            if over:
+                raise StopAsyncIteration
+            over = (await self._queues.status(self._receipt)).state != "pending"
+            if not over:
+                await self._follower.wait(FOLLOW_EVERY)
+
+
 @attrs.frozen
 class Status:
     """How far a command is.
@@ -113,6 +155,7 @@ class AtomicQueues(Operating):
         self._encoder = Encoder(codec, policies, store.client)
         self._counts = Counts()
         self._receiver = Receiver(store.result)
+        self._followers = Followers()
         self._supervisor: Supervisor | None = None
         self._services: ServiceNursery | None = None  # None before and after the block
         self._served = trio.Event()
@@ -331,6 +374,32 @@ class AtomicQueues(Operating):
                 if kept is None:
                     raise ResultNotKept(waiting.command_id, ever=True)
                 return kept
+
+    @asynccontextmanager
+    async def open_follow(self, receipt: Receipt[Any], /) -> AsyncGenerator[Following, None]:
+        """Follows a command: gives what its handler says with `Context.progress`, always the newest value alone.
+
+        The iteration ends once the command is settled; ask `result` for its outcome.  News come at once where the
+        command was sent from here and its outcome is kept, else within half a second.
+
+        Example:
+            async with queues.open_follow(receipt) as progress:
+                async for value in progress:
+                    print(value)
+        """
+        self._check_open()
+        follower = self._followers.add(receipt.command_id)
+        try:
+            yield Following(self, self._store.progress, self._codec, receipt, follower)
+        finally:
+            self._followers.remove(follower)
+
+    async def tell_progress(self, command_id: str, client: str, word: object) -> None:
+        """Tells how far a command is; see `Context.progress`."""
+        data = self._codec.dumps(self._codec.unstructure(word))
+        if len(data) > MAX_PROGRESS:
+            raise PayloadTooLarge(len(data), MAX_PROGRESS)
+        await self._store.tell_progress(command_id, client, data)
 
     async def status(self, receipt: Receipt[Any], /) -> Status:
         """Says how far a command is.

@@ -436,6 +436,14 @@ class SimulatedStore:
             ),
         )
 
+    async def tell_progress(self, command_id: str, client: str, word: bytes) -> None:
+        await self._ask(
+            f"progress {command_id}", lambda server: server.tell_progress(command_id, client, word)
+        )
+
+    async def progress(self, command_id: str) -> bytes | None:
+        return await self._ask(f"progress {command_id}", lambda server: server.words.kept(command_id))
+
     async def move(self, member: Member) -> float | None:
         return await self._ask("move", lambda server: server.move(member))
 

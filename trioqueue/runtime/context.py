@@ -60,6 +60,8 @@ class Sender(Protocol):
 
     def receipt(self, command: Command[R], outgoing: Outgoing, command_id: str) -> Receipt[R]: ...
 
+    async def tell_progress(self, command_id: str, client: str, word: object) -> None: ...
+
     async def call_from(self, context: "Context", command: Command[R], options: Options = ...) -> R: ...
 
 
@@ -90,6 +92,7 @@ class Context:
     _sender: Sender = attrs.field(alias="sender")
     _task: trio.lowlevel.Task = attrs.field(alias="task")
     _slot: "TurnSlot" = attrs.field(alias="slot")
+    _reply_to: str = attrs.field(alias="reply_to")
     # Entities whose handlers wait for this one, first caller first.
     _waiting: tuple[str, ...] = attrs.field(alias="waiting")
     _child_id: str = attrs.field(alias="child_id")
@@ -168,6 +171,22 @@ class Context:
             raise Closed
         options = options_of(None, None, key, expires, headers)
         return await self._sender.call_from(self, command, options)
+
+    async def progress(self, value: object) -> None:
+        """Tells how far this command is, to all who follow its receipt; see `AtomicQueues.open_follow`.
+
+        It is told at once, and is not part of the turn: a retry tells it again.  Only the newest value counts.
+
+        Args:
+            value: Anything that can travel.
+
+        Raises:
+            Closed: The turn is over.
+            EncodeError, PayloadTooLarge: It can't travel, or takes more than 4 KiB.
+        """
+        if self._children is None:
+            raise Closed
+        await self._sender.tell_progress(self.command_id, self._reply_to, value)
 
     # ------------------------------------------------------------------ for the runtime
     def path(self) -> tuple[str, ...]:

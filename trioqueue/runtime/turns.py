@@ -341,6 +341,7 @@ class Turns:
             sender=self._sender,
             task=trio.lowlevel.current_task(),
             slot=slot,
+            reply_to=envelope.reply_to or "",
             waiting=envelope.chain,
             child_id=f"{self.epoch:x}-{self._done}",
         )

@@ -36,6 +36,9 @@ from trioqueue.stores.reports import (
 MAX_BATCH_BYTES = 1_048_576
 """Bytes of envelopes in one batch, so that a worker's memory is bounded; the first one always comes."""
 
+KEEP_PROGRESS_MS = 600_000
+"""How long the newest word on a command's progress is kept for those who follow it."""
+
 PAGE = 500
 """Entities in one page of a report or a roster: keeps every script call below a millisecond."""
 
@@ -436,6 +439,14 @@ class Store(Protocol):
 
     async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:
         """Says whether a command whose envelope begins with these bytes is in the mailbox or put off."""
+        ...
+
+    async def tell_progress(self, command_id: str, client: str, word: bytes) -> None:
+        """Keeps the newest word on how far a command is, for `KEEP_PROGRESS_MS`, and tells a client; "": nobody."""
+        ...
+
+    async def progress(self, command_id: str) -> bytes | None:
+        """Reads the newest word on how far a command is."""
         ...
 
     async def tick(

@@ -50,7 +50,17 @@ class Due(NamedTuple):
     """Hint: a command is put off, and due before all others."""
 
 
-Hint = Wake | Answered | CancelAsked | Due
+class Progress(NamedTuple):
+    """Hint: the newest word on how far a command is that you sent."""
+
+    command_id: str
+    word: bytes
+
+    def __repr__(self) -> str:
+        return f"Progress({self.command_id}, {size_of(self.word)})"
+
+
+Hint = Wake | Answered | CancelAsked | Due | Progress
 
 
 @attrs.frozen

@@ -35,6 +35,7 @@ class Mailboxes:
         self.pods: dict[str, Pod] = {}
         self.producers: defaultdict[str, Producer] = defaultdict(Producer)
         self.results = Expiring[str, bytes](now_us)  # command id -> outcome
+        self.words = Expiring[str, bytes](now_us)  # command id -> the newest word on its progress
         self.later = LaterCommands()
         self.schedules: dict[str, int] = {}  # name -> its next tick, in ms since the epoch
         self.held: set[str] = set()  # types that an operator holds back

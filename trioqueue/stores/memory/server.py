@@ -16,6 +16,7 @@ from trioqueue.protocol.lease import shift_us, silent_since
 from trioqueue.protocol.lifecycle import Event, Mode
 from trioqueue.stores.contract import (
     CHUNK,
+    KEEP_PROGRESS_MS,
     NOT_MODIFIED,
     PAGE,
     Backoff,
@@ -46,6 +47,7 @@ from trioqueue.stores.memory.records import Mailbox, Pod
 from trioqueue.stores.reports import (
     Answered,
     CancelAsked,
+    Progress,
     Queued,
     Report,
     Silent,
@@ -129,6 +131,12 @@ class MemoryServer(Operating):
             box, limit = self.mailboxes.get(entity), limits.get(entity.type)
             if limit is not None and (len(box.queue) if box else 0) + more > limit:
                 raise MailboxFull(str(entity), limit)
+
+    def tell_progress(self, command_id: str, client: str, word: bytes) -> None:
+        """Keeps the newest word on a command; see `Store.tell_progress`."""
+        self.words.keep(command_id, self._now_us() + KEEP_PROGRESS_MS * 1000, word)
+        if client:
+            self._hint(client, Progress(command_id, word))
 
     def tick(
         self,

@@ -181,6 +181,14 @@ class MemoryStore:
             command_id in self._server.later.commands or self._server.place_of(entity, beginning) is not None
         )
 
+    async def tell_progress(self, command_id: str, client: str, word: bytes) -> None:
+        await trio.lowlevel.checkpoint()
+        self._server.tell_progress(command_id, client, word)
+
+    async def progress(self, command_id: str) -> bytes | None:
+        await trio.lowlevel.checkpoint()
+        return self._server.words.kept(command_id)
+
     async def tick(
         self,
         schedule: str,

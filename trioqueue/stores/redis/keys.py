@@ -45,6 +45,10 @@ class Keys:
         """Names where a command's outcome is kept."""
         return f"{self.tag}result:{command_id}"
 
+    def progress(self, command_id: str) -> str:
+        """Names where the newest word on a command's progress is kept."""
+        return f"{self.tag}progress:{command_id}"
+
     def idempotency(self, entity: Entity, key: str) -> str:
         """Names what an idempotency key of an entity stands for; the id's length keeps ids and keys apart."""
         return f"{self.tag}key:{entity.type}:{len(entity.id)}:{entity.id}:{key}"
@@ -57,7 +61,7 @@ class Keys:
         """Names a key to try things on, and one of each kind that `common` does not name, of nobody's."""
         nobody = Entity("nobody", "nobody")
         kinds = (*self.entity(nobody), *self.placement(nobody.type), *self.dead(nobody.type))
-        alone = (self.result(nobody.id), self.idempotency(nobody, "nothing"))
+        alone = (self.result(nobody.id), self.progress(nobody.id), self.idempotency(nobody, "nothing"))
         return (
             f"{self.tag}probe",
             *kinds,

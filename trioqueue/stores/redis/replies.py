@@ -42,6 +42,7 @@ from trioqueue.stores.reports import (
     Due,
     Hint,
     Inspection,
+    Progress,
     Queued,
     Report,
     Silent,
@@ -146,6 +147,9 @@ def hint_of(payload: bytes) -> Hint | None:
             case b"r":
                 command_id, space, outcome = rest.partition(b" ")
                 return Answered(command_id.decode(), outcome if space else None)
+            case b"p":
+                command_id, _, word = rest.partition(b" ")
+                return Progress(command_id.decode(), word)
             case b"t":
                 return Due()
             case b"c":

@@ -27,6 +27,7 @@ NAMES: Final = (
     "cancel",
     "move",
     "withdraw",
+    "progress",
     "tick",
     "pause",
     "hold",

@@ -17,6 +17,7 @@ from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.stores.contract import (
     CHUNK,
+    KEEP_PROGRESS_MS,
     PAGE,
     ClaimAnswer,
     ClaimWish,
@@ -313,6 +314,15 @@ class RedisStore:
         return bool(await self._call("find", keys, [command_id, beginning]) == 1)
 
     # -------------------------------------------------------------------------------- an operator's
+    async def tell_progress(self, command_id: str, client: str, word: bytes) -> None:
+        await self._call(
+            "progress", [self._keys.progress(command_id)], [command_id, client, word, KEEP_PROGRESS_MS]
+        )
+
+    async def progress(self, command_id: str) -> bytes | None:
+        kept: bytes | None = await self._read("GET", self._keys.progress(command_id))
+        return kept
+
     async def tick(
         self,
         schedule: str,
