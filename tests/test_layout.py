@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 import trioqueue
+import trioqueue.blocking
 import trioqueue.testing
 
 ROOT = Path(__file__).parent.parent
@@ -40,14 +41,16 @@ def documented_names(module: str) -> list[str]:
     return sorted(names)
 
 
-@pytest.mark.parametrize("module", [trioqueue, trioqueue.testing], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [trioqueue, trioqueue.blocking, trioqueue.testing], ids=lambda module: module.__name__
+)
 def test_the_reference_has_each_public_name_once(module: ModuleType) -> None:
     assert documented_names(module.__name__) == sorted(module.__all__)
 
 
-@pytest.mark.parametrize("name", trioqueue.__all__)
-def test_public_names_say_where_they_are_public(name: str) -> None:
-    assert getattr(trioqueue, name).__module__ == "trioqueue"
+@pytest.mark.parametrize("module", [trioqueue, trioqueue.blocking], ids=lambda module: module.__name__)
+def test_public_names_say_where_they_are_public(module: ModuleType) -> None:
+    assert {getattr(module, name).__module__ for name in module.__all__} == {module.__name__}
 
 
 def test_nothing_else_looks_public() -> None:

@@ -13,6 +13,7 @@ from trioqueue import (
     Command,
     Query,
     RawCommand,
+    Receipt,
     Registry,
     Rejection,
     command,
@@ -20,6 +21,7 @@ from trioqueue import (
     query,
     state,
 )
+from trioqueue.blocking import Sender, open_sender
 
 registry = Registry()
 
@@ -136,3 +138,13 @@ async def use(queues: AtomicQueues) -> None:
     raw = RawCommand("account", "acc-1", "special-audit", {"account_id": "acc-1"})
     assert_type(await audit(raw, account), dict[str, int])
     print(account == Account(), InsufficientFunds(3).balance)
+
+
+def use_from_threads() -> None:
+    with open_sender("redis://localhost:6379") as sender:
+        assert_type(sender, Sender)
+        receipt = sender.send(Deposit("acc-1", 100), delay=5)
+        assert_type(receipt, Receipt[int])
+        assert_type(sender.result(receipt, timeout=5), int)
+        assert_type(sender.call(Notes(7), timeout=5), list[str])
+        assert_type(sender.send_many([Deposit("acc-1", 1), Notes(7)]), list[Receipt[Any]])
