@@ -14,6 +14,7 @@ from trio.testing import MockClock
 from trioqueue import (
     AtomicQueues,
     CallCancelled,
+    CallFailed,
     Command,
     Context,
     DeadlineExceeded,
@@ -25,6 +26,7 @@ from trioqueue import (
     Registry,
     Rejection,
     ResultNotKept,
+    Retry,
     Status,
     command,
     entity_id,
@@ -83,6 +85,27 @@ async def remind(command: Remind, lamp: Lamp, context: Context) -> None:
         Switch(command.lamp_id, "reminded"), delay=command.delay, headers=command.headers, expires=60
     )
     context.send(Hold("holder", receipt))
+
+
+@command("lamp")
+class Change(Command):
+    """Cancels what was said before, and says something else, later."""
+
+    lamp_id: str = entity_id()
+    what: str
+    fails: bool = False
+
+
+waiting: dict[str, Receipt[int]] = {}
+
+
+@registry.handles(Change, retry=Retry(attempts=1))
+async def change(command: Change, context: Context) -> None:
+    if command.lamp_id in waiting:
+        context.cancel(waiting[command.lamp_id])
+    if command.fails:
+        raise OSError("nothing of it shall stand")
+    waiting[command.lamp_id] = context.send(Switch(command.lamp_id, command.what), delay=10)
 
 
 held: list[Receipt[int]] = []
@@ -163,6 +186,19 @@ async def test_a_child_has_options_too(queues: AtomicQueues, autojump_clock: Moc
     assert await queues.result(held[0]) == 1, "the registry knows what a receipt that travelled is of"
     assert trio.current_time() - began == pytest.approx(5, abs=0.1)
     assert await log_of(queues) == ["reminded?"]
+
+
+async def test_a_turn_cancels_with_its_commit_or_not_at_all(
+    queues: AtomicQueues, autojump_clock: MockClock
+) -> None:
+    waiting.clear()
+    await queues.call(Change("a", "first"))
+    await trio.sleep(5)
+    await queues.call(Change("a", "second"))
+    with pytest.raises(CallFailed):
+        await queues.call(Change("a", "third", fails=True))
+    await trio.sleep(20)
+    assert await log_of(queues) == ["second"]
 
 
 @pytest.mark.parametrize(

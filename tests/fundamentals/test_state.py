@@ -169,7 +169,7 @@ async def test_a_query_that_sends_fails(autojump_clock: MockClock) -> None:
         return 0
 
     async with open_atomic_queues("memory://", registry=registry) as queues:
-        with pytest.raises(CallFailed, match="handles a query, but changed the state or sent"):
+        with pytest.raises(CallFailed, match="handles a query, but changed the state, sent or cancelled"):
             await queues.call(Balance("acc-1"))
         assert (await queues.statistics()).with_work == 0
 

@@ -106,7 +106,7 @@ async def opened(url: str, **limits: int) -> AsyncGenerator[AtomicQueues]:
 # ------------------------------------------------------------------------------------ the policy's, at the client
 async def test_the_largest_command_passes_and_one_byte_more_does_not(url: str) -> None:
     async with opened(url, max_payload=2000) as queues:
-        around = len(queues.encode(Fill("a", ""), "x" * 13, reply_to=queues._store.client).data)
+        around = len(queues._encoder.encode(Fill("a", ""), "x" * 13, answered=True).data)
         assert await queues.call(Fill("a", "x" * (1980 - around))) == 1980 - around
         with pytest.raises(PayloadTooLarge) as caught:
             await queues.call(Fill("a", "x" * (2010 - around)))
@@ -180,7 +180,7 @@ def unchecked() -> EntityPolicy:
 
 async def test_a_client_that_checks_nothing_is_refused_by_the_store(url: str) -> None:
     async with opened(url) as queues:
-        queues._policies["shelf"] = unchecked()
+        queues._encoder._policies["shelf"] = unchecked()
         for _ in range(2):
             with pytest.raises(PayloadTooLarge) as caught:
                 await queues.send(Fill("a", "x" * MAX_COMMAND_BYTES))
@@ -194,7 +194,7 @@ async def test_a_client_that_checks_nothing_is_refused_by_the_store(url: str) ->
 
 async def test_what_was_refused_by_the_store_left_nothing(clean_redis: RedisServer) -> None:
     async with open_atomic_queues(clean_redis.url) as queues:
-        queues._policies["shelf"] = unchecked()
+        queues._encoder._policies["shelf"] = unchecked()
         with pytest.raises(PayloadTooLarge):
             await queues.send(Fill("a", "x" * MAX_COMMAND_BYTES))
         with clean_redis.client() as client:

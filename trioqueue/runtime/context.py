@@ -99,6 +99,7 @@ class Context:
     # What goes out with the commit, in this order; None once the turn is over.
     _children: list[Outgoing] | None = attrs.field(factory=list[Outgoing])
     _children_bytes: int = 0
+    _withdrawn: list[Receipt[Any]] = attrs.field(factory=list[Receipt[Any]])
 
     def __repr__(self) -> str:
         return f"<Context {self.entity}/{self.entity_id} {self.command_id} attempt {self.attempt}>"
@@ -146,6 +147,19 @@ class Context:
         self._children_bytes = size
         self._children.append(outgoing)
         return self._sender.receipt(command, outgoing, command_id)
+
+    def cancel(self, receipt: Receipt[Any]) -> None:
+        """Cancels a command with the commit of this turn, or never; else as `AtomicQueues.cancel`.
+
+        Also one that this very turn has sent.  Nobody is told what becomes of it: a command that may have begun must do
+        no harm when it comes late.
+
+        Raises:
+            Closed: The turn is over.
+        """
+        if self._children is None:
+            raise Closed
+        self._withdrawn.append(receipt)
 
     async def call(
         self,
@@ -197,11 +211,11 @@ class Context:
         """Gives this turn's running slot."""
         return self._slot
 
-    def close(self) -> list[Outgoing]:
-        """Ends the turn and takes what it sent."""
+    def close(self) -> tuple[list[Outgoing], list[Receipt[Any]]]:
+        """Ends the turn and takes what it sent and cancelled."""
         children = self._children or []
         self._children = None
-        return children
+        return children, self._withdrawn
 
 
 current_turn: contextvars.ContextVar[Context | None] = contextvars.ContextVar("trioqueue_turn", default=None)

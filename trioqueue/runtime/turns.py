@@ -48,10 +48,19 @@ from trioqueue.protocol.turn import (
     decide,
     single_leaf,
 )
-from trioqueue.runtime.context import Context, Sender, Slots, TurnSlot, current_turn
+from trioqueue.runtime.context import Context, Receipt, Sender, Slots, TurnSlot, current_turn
 from trioqueue.runtime.receiver import KEEP_MS
 from trioqueue.runtime.service import BoundHandler, Service
-from trioqueue.stores.contract import NOT_MODIFIED, Claimed, Commit, DeadLetter, LeaseLost, Outgoing, Reply
+from trioqueue.stores.contract import (
+    NOT_MODIFIED,
+    Claimed,
+    Commit,
+    DeadLetter,
+    LeaseLost,
+    Outgoing,
+    Reply,
+    Withdrawn,
+)
 from trioqueue.stores.reports import Queued
 
 logger = logging.getLogger("trioqueue.worker")
@@ -379,7 +388,7 @@ class Turns:
         want: int,
     ) -> Finished:
         """Turns the way a handler ended into a commit."""
-        children = context.close()
+        children, withdrawn = context.close()
         self._counts.handled += 1
         info = bound.handler.info
         judge = partial(
@@ -389,21 +398,27 @@ class Turns:
         try:
             if isinstance(verdict, Done):
                 state = self._frozen()
-                if info.is_query and (state is not None or children):
+                if info.is_query and (state is not None or children or withdrawn):
                     raise BadDeclaration(
-                        f"{bound.handler.qualname} handles a query, but changed the state or sent"
+                        f"{bound.handler.qualname} handles a query, but changed the state, sent or cancelled"
                     )
                 reply = (
                     self._codec.unstructure(verdict.value, info.reply_type()) if _wanted(envelope) else None
                 )
                 finished = self._settle(queued, envelope, bound, Done(reply), children, want)
                 finished.commit.state = state
+                finished.commit.withdrawn = [self._withdrawn(receipt) for receipt in withdrawn]
                 return finished
             self._live = None  # what the handler did to it never was
             return self._settle(queued, envelope, bound, verdict, [], want)
         except TrioqueueError as error:  # the answer cannot travel, or the state cannot be kept
             self._live = None
             return self._settle(queued, envelope, bound, judge(Raised(error)), [], want)
+
+    def _withdrawn(self, receipt: Receipt[Any]) -> Withdrawn:
+        outcome = self._codec.dumps(Outcome(Kind.CANCELLED).to_wire())
+        entity = Entity(receipt.entity_type, receipt.entity_id)
+        return Withdrawn(entity, receipt.command_id, outcome, math.ceil(receipt.kept * 1000))
 
     def _settle(
         self,

@@ -36,6 +36,9 @@ from trioqueue.stores.reports import (
 MAX_BATCH_BYTES = 1_048_576
 """Bytes of envelopes in one batch, so that a worker's memory is bounded; the first one always comes."""
 
+KEEP_CANCELLED_MS = 60_000
+"""How long the outcome of a command that was cancelled before it was due is kept at least, for who waits for it."""
+
 KEEP_PROGRESS_MS = 600_000
 """How long the newest word on a command's progress is kept for those who follow it."""
 
@@ -219,6 +222,15 @@ class DeadLetter(NamedTuple):
         return f"DeadLetter({self.command_id}, {size_of(self.record)})"
 
 
+class Withdrawn(NamedTuple):
+    """A command that a turn cancels: its entity, its id, and the outcome to keep where it is put off."""
+
+    entity: Entity
+    command_id: str
+    outcome: bytes
+    keep_ms: int
+
+
 @attrs.define
 class Commit:
     """What a turn made, to stand together or not at all.
@@ -241,6 +253,7 @@ class Commit:
     replies: Sequence[Reply] = ()
     dead: Sequence[DeadLetter] = ()
     settled_cancels: Sequence[str] = ()
+    withdrawn: Sequence[Withdrawn] = ()
     want: int = 0
 
 

@@ -13,9 +13,6 @@ from trioqueue.stores.memory.later import Later as LaterCommands
 from trioqueue.stores.memory.records import Mailbox, Pod, Producer
 from trioqueue.stores.reports import Due, Hint, Queued, Wake
 
-KEEP_CANCELLED_US = 60_000_000
-"""How long the outcome of a command that was cancelled before it was due is kept."""
-
 
 class Quarantined(Exception):
     """The server was restarted and older leases may not have ended yet: ask again soon."""

@@ -5,7 +5,8 @@ from itertools import islice
 
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Event, Mode
-from trioqueue.stores.memory.mailboxes import KEEP_CANCELLED_US, Mailboxes, client_of
+from trioqueue.stores.contract import KEEP_CANCELLED_MS
+from trioqueue.stores.memory.mailboxes import Mailboxes, client_of
 from trioqueue.stores.memory.records import Mailbox
 from trioqueue.stores.reports import Answered, Inspection, Letter, Queued, Wake
 
@@ -70,7 +71,7 @@ class Operating(Mailboxes):
         for command_id, client in tell:
             box.cancels.pop(command_id, None)
             if client:
-                self.results.keep(command_id, self._now_us() + KEEP_CANCELLED_US, outcome)
+                self.results.keep(command_id, self._now_us() + KEEP_CANCELLED_MS * 1000, outcome)
                 self._hint(client, Answered(command_id, outcome))
         if not box.queue:
             box.cancels.clear()

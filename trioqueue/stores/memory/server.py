@@ -16,6 +16,7 @@ from trioqueue.protocol.lease import shift_us, silent_since
 from trioqueue.protocol.lifecycle import Event, Mode
 from trioqueue.stores.contract import (
     CHUNK,
+    KEEP_CANCELLED_MS,
     KEEP_PROGRESS_MS,
     NOT_MODIFIED,
     PAGE,
@@ -38,10 +39,11 @@ from trioqueue.stores.contract import (
     Paused,
     PodInfo,
     SendClaimAnswer,
+    Withdrawn,
     check_commands,
     check_commit,
 )
-from trioqueue.stores.memory.mailboxes import KEEP_CANCELLED_US, Quarantined, client_of, number_of
+from trioqueue.stores.memory.mailboxes import Quarantined, client_of, number_of
 from trioqueue.stores.memory.operating import Operating
 from trioqueue.stores.memory.records import Mailbox, Pod
 from trioqueue.stores.reports import (
@@ -238,6 +240,8 @@ class MemoryServer(Operating):
             self.states[entity] = (f"{commit.epoch}.{commit.done}", commit.state)
         for child in commit.children:
             self._accept(child, prefer=member.incarnation)
+        for one in commit.withdrawn:
+            self._withdraw(one)
         for letter in commit.dead:
             self.dead[entity.type][letter.command_id] = letter
             self.died_us[letter.command_id] = now
@@ -258,6 +262,15 @@ class MemoryServer(Operating):
         else:
             self._move(entity, Event.CONTINUED)
         return self._after_commit(entity, commit.want)
+
+    def _withdraw(self, one: Withdrawn) -> None:
+        """Cancels a command for a turn."""
+        box = self.mailboxes.get(one.entity)
+        if self.later.take_out(one.command_id):
+            until_us = self._now_us() + max(one.keep_ms, KEEP_CANCELLED_MS) * 1000
+            self.results.keep(one.command_id, until_us, one.outcome)
+        elif box is not None and box.queue and self.result(one.command_id) is None:
+            self._mark(one.entity, one.command_id)
 
     def _settle(self, box: Mailbox, commit: Commit) -> None:
         """Takes settled commands out of a mailbox, or notes that its head stays."""
@@ -457,7 +470,7 @@ class MemoryServer(Operating):
     ) -> Withdrawal:
         """Cancels a command after a look at where it is; see `Store.withdraw`."""
         if self.later.take_out(command_id):
-            until_us = self._now_us() + max(keep_ms * 1000, KEEP_CANCELLED_US)
+            until_us = self._now_us() + max(keep_ms, KEEP_CANCELLED_MS) * 1000
             self.results.keep(command_id, until_us, outcome)
             return "dropped"
         place = self.place_of(entity, beginning)

@@ -14,7 +14,15 @@ import redis.exceptions
 
 from trioqueue._errors import AccessDenied, MailboxFull, OutcomeUnknown
 from trioqueue._names import Entity
-from trioqueue.stores.contract import ClaimWish, Commit, Group, Member, NotClaimed, SendClaimAnswer
+from trioqueue.stores.contract import (
+    KEEP_CANCELLED_MS,
+    ClaimWish,
+    Commit,
+    Group,
+    Member,
+    NotClaimed,
+    SendClaimAnswer,
+)
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.replies import LOST, send_answer, send_claim_answer, user_error
 from trioqueue.stores.redis.scripts import Script, script
@@ -235,7 +243,9 @@ class Batcher:
         for section in sections:
             commit = section.commit
             entity = commit.entity
-            extras = bool(commit.replies or commit.children or commit.dead or commit.settled_cancels)
+            extras = bool(
+                commit.replies or commit.children or commit.dead or commit.settled_cancels or commit.withdrawn
+            )
             arguments += (
                 f"{entity.type}/{entity.id}",
                 key(*names.entity(entity)),
@@ -286,6 +296,17 @@ class Batcher:
                         child.terms.delay_us,
                         child.data,
                     )
+            arguments.append(len(commit.withdrawn))
+            for one in commit.withdrawn:
+                arguments += (
+                    f"{one.entity.type}/{one.entity.id}",
+                    key(*names.entity(one.entity)[:2]),
+                    key(*names.later),
+                    key(names.result(one.command_id)),
+                    one.command_id,
+                    one.outcome,
+                    max(one.keep_ms, KEEP_CANCELLED_MS),
+                )
         self._call_for(self._commit_script, sections, self._pack(self._commit_script, keys, arguments))
 
     def _call_for(

@@ -17,6 +17,7 @@ from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.stores.contract import (
     CHUNK,
+    KEEP_CANCELLED_MS,
     KEEP_PROGRESS_MS,
     PAGE,
     ClaimAnswer,
@@ -68,9 +69,6 @@ from trioqueue.stores.reports import (
 )
 
 T = TypeVar("T")
-
-KEEP_CANCELLED_MS = 60_000
-"""How long the outcome of a command that was cancelled before it was due is kept, for who waits for it."""
 
 QUARANTINE_POLL = 0.1
 """Seconds between two questions whether the quarantine has ended."""

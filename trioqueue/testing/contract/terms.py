@@ -16,8 +16,9 @@ from trioqueue.stores.contract import (
     Outgoing,
     Parked,
     Terms,
+    Withdrawn,
 )
-from trioqueue.stores.reports import Due, Wake
+from trioqueue.stores.reports import CancelAsked, Due, Wake
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import (
     OTHER,
@@ -340,6 +341,26 @@ async def check_a_command_that_is_put_off_is_withdrawn_for_good(harness: StoreHa
         assert (await see(harness, A)).queued == (b"kept",)
         await harness.advance(80)
         assert await sender.store.result("gone") == b"cancelled", "for as long as was asked"
+
+
+async def check_a_turn_withdraws_with_its_commit(harness: StoreHarness) -> None:
+    """What is put off, what is queued, its own, one that it has just borne; and what is not there does no harm."""
+    async with open_client(harness) as sender, open_pod(harness) as pod:
+        await put_off(sender, later(C, "later", 50))
+        await sender.send(A, b"1", b"2")
+        await sender.send(B, b"3", b"4")
+        claimed = await pod.begin(A)
+        withdrawn = [
+            Withdrawn(entity, name, b"cancelled", 90_000)
+            for entity, name in ((C, "later"), (B, "4"), (A, "2"), (C, "born"), (OTHER, "never"))
+        ]
+        for _ in range(2):
+            answer = await pod.commit(A, claimed, children=[later(C, "born", 50)], withdrawn=withdrawn)
+            assert expect(Next, answer).cancels == ("2",)
+        assert await pod.store.cancelled(B) == ("4",)
+        assert await sender.store.result("later") == await sender.store.result("born") == b"cancelled"
+        assert (await sender.store.statistics()).put_off == 0
+        await pod.wait_hint(CancelAsked(B, "4"))
 
 
 async def check_withdrawing_tells_what_becomes_of_a_command(harness: StoreHarness) -> None:

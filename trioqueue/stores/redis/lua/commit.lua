@@ -1,5 +1,5 @@
 -- Makes turns stand, each whole: pops, state, children, replies, dead letters and a retry go together.
--- include: common place fetch later
+-- include: common place fetch later mark
 --
 -- Sections run in turn (each: checks, then writes) and are answered each for itself.  `done` counts everything that ever
 -- settled a head, pops and retries: equal to the stored one, the section is applied; behind it, its first copy ran and
@@ -18,6 +18,8 @@
 --         settled cancels: how many; for each: command id
 --         children: how many; for each: name, number of e, number of load, type, envelope
 --         children that are put off: how many; for each: name, number of later, id, delay_us, envelope
+--         withdrawn: how many; for each: name, number of its e, number of later, number of its result key, id, outcome,
+--         keep_ms
 --
 -- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
 --   {NEXT, now_us, ids of cancelled commands, commands} | PARKED | {BACKOFF, us} | PAUSED | FENCED
@@ -38,7 +40,7 @@ local function argument()
 end
 
 local function skip_extras()
-    for _, size in ipairs({ 5, 3, 1, 5, 5 }) do
+    for _, size in ipairs({ 5, 3, 1, 5, 5, 7 }) do
         local count = tonumber(argument()) -- first, as reading it moves `at`
         at = at + size * count
     end
@@ -74,6 +76,14 @@ local function check_extras()
         too_large = too_large or #ARGV[at + 4] > MAX_COMMAND_BYTES
         at = at + 5
     end
+    for _ = 1, tonumber(argument()) do
+        local e, later = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
+        redis.call('HLEN', KEYS[e])
+        redis.call('LLEN', KEYS[e + 1])
+        redis.call('ZCARD', KEYS[later])
+        redis.call('HLEN', KEYS[later + 1])
+        at = at + 7
+    end
     at = start
     return too_large
 end
@@ -105,6 +115,18 @@ end
 local function bear_later()
     local name, later, id, delay_us, envelope = argument(), tonumber(argument()), argument(), tonumber(argument()), argument()
     put_off(KEYS[later], KEYS[later + 1], name, id, envelope, delay_us, now)
+end
+
+local function withdraw()
+    local name, e, later, result = argument(), tonumber(argument()), tonumber(argument()), tonumber(argument())
+    local id, outcome, keep_ms = argument(), argument(), argument()
+    local one = kept(KEYS[later + 1], id)
+    if one then
+        take_out(KEYS[later], KEYS[later + 1], one.number, id)
+        redis.call('SET', KEYS[result], outcome, 'PX', keep_ms)
+    elseif redis.call('LLEN', KEYS[e + 1]) > 0 and redis.call('EXISTS', KEYS[result]) == 0 then
+        mark(KEYS[e], name, id)
+    end
 end
 
 while at <= #ARGV do
@@ -161,6 +183,11 @@ while at <= #ARGV do
             end
             for _ = 1, tonumber(argument()) do bear() end
             for _ = 1, tonumber(argument()) do bear_later() end
+            local withdrawn = tonumber(argument())
+            for _ = 1, withdrawn do withdraw() end
+            if withdrawn > 0 then
+                h[9] = redis.call('HGET', E, 'cancels') -- some may be its own
+            end
         end
         if pause ~= '' then
             redis.call('HSET', E, 'paused', text(now) .. ' ' .. pause)
