@@ -38,7 +38,11 @@ def test_only_what_has_no_work_goes_to_idle() -> None:
     ways = [
         (mode, event) for mode, row in TABLE.items() for event, after in row.items() if after is Mode.IDLE
     ]
-    assert ways == [(Mode.PARKED, Event.LET_GO)]
+    assert ways == [
+        (Mode.READY, Event.DROPPED),
+        (Mode.PARKED, Event.LET_GO),
+        (Mode.PAUSED, Event.LET_GO),
+    ]
 
 
 def test_a_claim_is_the_only_way_to_be_active() -> None:

@@ -63,6 +63,8 @@ class Incarnation:
         self.over = trio.Event()  # set with the cancellation of `scope` for a lost lease
         self._types = info.types
         self._room = info.room
+        # Seconds after which a backoff is asked for again, as the store's clock may have been set meanwhile.
+        self.longest_sleep = info.lease.ttl
         self._make_turns = make_turns
         self._elsewhere = elsewhere  # an older incarnation's worker of this entity has not ended yet
         self._workers: dict[Entity, Worker] = {}

@@ -282,7 +282,7 @@ class Worker:
         if self._incarnation.draining():
             return "handoff"
         if isinstance(answer, Backoff):
-            await self._sleep(answer.seconds, parked=False)
+            await self._sleep(min(answer.seconds, self._incarnation.longest_sleep), parked=False)
         elif isinstance(answer, Later):
             self._incarnation.suspects.append(self)
             await self._sleep(LATER_PAUSE, parked=False)
