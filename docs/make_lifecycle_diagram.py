@@ -12,16 +12,18 @@ from pathlib import Path
 
 from trioqueue.protocol.lifecycle import TABLE, Event, Mode
 
-WIDTH, HEIGHT = 900, 560
-BOX_WIDTH, BOX_HEIGHT = 172, 54
-LINE = 15
+WIDTH, HEIGHT = 1080, 780
+BOX_WIDTH, BOX_HEIGHT = 186, 56
+LINE = 16
 
+# Nearly every mode leads to every other one.  No two ways cross, as active lies in the triangle of parked, ready and
+# paused, and parked in that of idle, ready and paused.
 PLACES: dict[Mode, tuple[float, float]] = {
-    Mode.IDLE: (110, 190),
-    Mode.PARKED: (440, 190),
-    Mode.ACTIVE: (780, 190),
-    Mode.READY: (440, 420),
-    Mode.PAUSED: (780, 420),
+    Mode.IDLE: (540, 40),
+    Mode.PARKED: (540, 215),
+    Mode.ACTIVE: (540, 440),
+    Mode.READY: (110, 650),
+    Mode.PAUSED: (970, 650),
 }
 WORDS: dict[Mode, str] = {
     Mode.IDLE: "nothing queued, no owner",
@@ -31,16 +33,31 @@ WORDS: dict[Mode, str] = {
     Mode.ACTIVE: "owner and epoch, a worker",
 }
 # Where the loop of a mode that events leave as it is goes: an angle in degrees, 0 to the right, 90 downwards.
-LOOPS: dict[Mode, float] = {Mode.PARKED: -90, Mode.ACTIVE: -90, Mode.READY: 90, Mode.PAUSED: 90}
+LOOPS: dict[Mode, float] = {Mode.PARKED: 0, Mode.ACTIVE: 90, Mode.READY: 90, Mode.PAUSED: 90}
+# How far a way bends to the left of its direction, where not by `BEND`; below 0: to the right.
+BENDS: dict[tuple[Mode, Mode], float] = {
+    (Mode.READY, Mode.IDLE): 350,
+    (Mode.IDLE, Mode.READY): -230,
+    (Mode.READY, Mode.PARKED): 180,
+    (Mode.PARKED, Mode.READY): -65,
+    (Mode.PARKED, Mode.PAUSED): 180,
+    (Mode.PAUSED, Mode.PARKED): -65,
+    (Mode.PAUSED, Mode.IDLE): -230,
+    (Mode.IDLE, Mode.PAUSED): 350,
+}
+BEND = 54
+ASIDE = 0.12
+"""How far aside of the middle of their boxes ways lead, for each step that they bend: so arrows do not meet."""
+
+LOOP = 42
+"""How far a loop reaches out."""
 
 STYLE = """
   .box { fill: #eef3fb; stroke: #35558c; stroke-width: 1.6 }
-  .mode { font: 600 15px sans-serif; fill: #1d2f4f; text-anchor: middle }
-  .words { font: 11px sans-serif; fill: #44526b; text-anchor: middle }
+  .mode { font: 600 17px sans-serif; fill: #1d2f4f; text-anchor: middle }
+  .words { font: 13px sans-serif; fill: #44526b; text-anchor: middle }
   .way { fill: none; stroke: #5b6b86; stroke-width: 1.4; marker-end: url(#arrow) }
-  .event, .halo { font: 12px sans-serif; text-anchor: middle }
-  .event { fill: #22304a }
-  .halo { fill: #fff; stroke: #fff; stroke-width: 5px; stroke-linejoin: round }
+  .event { font: 14px sans-serif; fill: #22304a }
 """
 
 ARROW = """
@@ -69,22 +86,26 @@ def _box(mode: Mode) -> str:
     )
 
 
-def _edge_of_box(mode: Mode, towards: tuple[float, float], gap: float) -> tuple[float, float]:
-    """Finds where a line from the middle of a box leaves it."""
-    x, y = PLACES[mode]
-    dx, dy = towards[0] - x, towards[1] - y
+def _edge_of_box(mode: Mode, towards: tuple[float, float], aside: float, gap: float) -> tuple[float, float]:
+    """Finds where a line leaves a box that begins so far to the right of its middle."""
+    (x, y), width, height = PLACES[mode], BOX_WIDTH / 2, BOX_HEIGHT / 2
+    x0 = x + max(-width / 2, min(width / 2, aside))
+    dx, dy = towards[0] - x0, towards[1] - y
     scale = min(
-        (BOX_WIDTH / 2 + gap) / abs(dx) if dx else math.inf,
-        (BOX_HEIGHT / 2 + gap) / abs(dy) if dy else math.inf,
+        (x + math.copysign(width + gap, dx) - x0) / dx if dx else math.inf,
+        (height + gap) / abs(dy) if dy else math.inf,
     )
-    return x + dx * scale, y + dy * scale
+    return x0 + dx * scale, y + dy * scale
 
 
-def _label(x: float, y: float, events: list[Event]) -> str:
+def _label(x: float, y: float, side: tuple[float, float], events: list[Event]) -> str:
+    """Writes events beside a point of a line, on the side that the vector points to."""
+    anchor = "middle" if abs(side[0]) < 0.3 else "start" if side[0] > 0 else "end"
+    x, y = x + side[0] * 8, y + side[1] * (8 + LINE * len(events) / 2)
     top = y - LINE * (len(events) - 1) / 2
     return "".join(
-        f'<text class="{layer}" x="{x:.0f}" y="{top + LINE * i + 4:.0f}">{escape(event.value)}</text>'
-        for layer in ("halo", "event")  # so that no line crosses a word
+        f'<text class="event" text-anchor="{anchor}" x="{x:.0f}" y="{top + LINE * i + 5:.0f}">'
+        f"{escape(event.value)}</text>"
         for i, event in enumerate(events)
     )
 
@@ -92,19 +113,18 @@ def _label(x: float, y: float, events: list[Event]) -> str:
 def _way(source: Mode, target: Mode, events: list[Event], *, both: bool) -> str:
     (x1, y1), (x2, y2) = PLACES[source], PLACES[target]
     length = math.dist((x1, y1), (x2, y2))
-    # Always to the same side of its direction, so that there and back are two lines.
-    bend = 62
-    normal = ((y2 - y1) / length, -(x2 - x1) / length)
-    if not both and normal[1] < 0:  # a way that is alone goes round the outside
-        normal = (-normal[0], -normal[1])
-    control = ((x1 + x2) / 2 + normal[0] * bend, (y1 + y2) / 2 + normal[1] * bend)
-    start, end = _edge_of_box(source, control, 1), _edge_of_box(target, control, 8)
+    left = ((y2 - y1) / length, -(x2 - x1) / length)
+    bend = BENDS.get((source, target), BEND if both else 0)
+    control = ((x1 + x2) / 2 + left[0] * bend, (y1 + y2) / 2 + left[1] * bend)
+    aside = left[0] * bend * ASIDE
+    start, end = _edge_of_box(source, control, aside, 1), _edge_of_box(target, control, aside, 8)
     # The middle of the curve lies half way to its control point.
     middle = ((start[0] + end[0]) / 4 + control[0] / 2, (start[1] + end[1]) / 4 + control[1] / 2)
-    push = 9 * len(events)
-    label = _label(middle[0] + normal[0] * push, middle[1] + normal[1] * push, events)
+    # Outside of the bend, and of a straight line below it.
+    turn = bend or (1 if left[1] > 0 else -1)
+    side = (math.copysign(left[0], left[0] * turn), math.copysign(left[1], left[1] * turn))
     path = f"M{start[0]:.0f},{start[1]:.0f} Q{control[0]:.0f},{control[1]:.0f} {end[0]:.0f},{end[1]:.0f}"
-    return f'<path class="way" d="{path}"/>{label}'
+    return f'<path class="way" d="{path}"/>{_label(*middle, side, events)}'
 
 
 def _loop(mode: Mode, events: list[Event]) -> str:
@@ -112,16 +132,16 @@ def _loop(mode: Mode, events: list[Event]) -> str:
     angle = math.radians(LOOPS[mode])
     out = (math.cos(angle), math.sin(angle))
     across = (-out[1], out[0])
-    foot = (x + out[0] * BOX_HEIGHT / 2, y + out[1] * BOX_HEIGHT / 2)
-    far = (foot[0] + out[0] * 60, foot[1] + out[1] * 60)
-    path = (
-        f"M{foot[0] + across[0] * 20:.0f},{foot[1] + across[1] * 20:.0f} "
-        f"C{far[0] + across[0] * 46:.0f},{far[1] + across[1] * 46:.0f} "
-        f"{far[0] - across[0] * 46:.0f},{far[1] - across[1] * 46:.0f} "
-        f"{foot[0] - across[0] * 20 + out[0] * 7:.0f},{foot[1] - across[1] * 20 + out[1] * 7:.0f}"
-    )
-    reach = 62 + LINE * (len(events) - 1) / 2
-    return f'<path class="way" d="{path}"/>{_label(foot[0] + out[0] * reach, foot[1] + out[1] * reach + 6, events)}'
+    half = BOX_WIDTH / 2 if abs(out[0]) > abs(out[1]) else BOX_HEIGHT / 2
+
+    def at(along: float, aside: float) -> str:
+        away = half + along
+        return f"{x + out[0] * away + across[0] * aside:.0f},{y + out[1] * away + across[1] * aside:.0f}"
+
+    # A curve of this kind reaches three quarters of the way to its control points.
+    path = f"M{at(0, 16)} C{at(LOOP / 0.75, 44)} {at(LOOP / 0.75, -44)} {at(7, -16)}"
+    top = (x + out[0] * (half + LOOP), y + out[1] * (half + LOOP))
+    return f'<path class="way" d="{path}"/>{_label(*top, out, events)}'
 
 
 def svg() -> str:

@@ -15,6 +15,9 @@ UNDECODABLE = "(undecodable)"
 SILENT_FOR = 5.0
 """Seconds without a heartbeat of its owner from which on the explanation speaks of it."""
 
+SHOWN_WHY = 200
+"""Characters of the reason for a pause in an explanation; `Mailbox.paused_why` has all."""
+
 
 @attrs.frozen
 class Head:
@@ -96,7 +99,7 @@ def mailbox_of(codec: Codec, entity: Entity, seen: Inspection) -> Mailbox:
         pending=seen.queued,
         head=head,
         owner=seen.owner_name or seen.owner,
-        owner_silent=since(seen.owner_renewed_us),
+        owner_silent=since(seen.owner_renewed_us or None),  # 0: it is leaving
         fence=seen.epoch,
         due_in=None if seen.due_us is None else max(0.0, (seen.due_us - seen.now_us) / 1e6),
         unknown_for=since(seen.unknown_since_us),
@@ -110,57 +113,99 @@ def mailbox_of(codec: Codec, entity: Entity, seen: Inspection) -> Mailbox:
 
 def explain(box: Mailbox) -> str:
     """Says in one sentence what an entity does or waits for, since when, who owns it, and what happens next."""
-    name = f"{box.entity_type}/{box.entity_id}"
-    if box.mode == Mode.PAUSED or box.paused_why:
-        what = "finishes the command in hand and is then paused" if box.mode == Mode.ACTIVE else "is paused"
+    name, owner, head = _name(box), box.owner, box.head
+    if box.mode == Mode.PAUSED or box.paused_why or box.type_paused:
+        return _explain_paused(box)
+    if box.mode == Mode.READY and head is not None:
+        return _explain_ready(box, head)
+    if silent := _silent(box):
         return (
-            f"{name} {what} since {_span(box.paused_for)} ({box.paused_why}), {_work(box)}: "
-            f"nothing starts before resume({box.entity_type!r}, {box.entity_id!r})."
+            f"{name} {_work(box)}, and its pod {owner} {silent}: "
+            "unless it comes back, others take over once its lease and grace are over."
         )
-    if box.type_paused and box.pending:
-        return (
-            f"{name} {_work(box)}, and its type is paused: nothing starts before resume({box.entity_type!r})."
-        )
-    head = box.head
+    if head is None and owner is None:
+        return f"{name} is idle: nothing is queued, no pod owns it, and the next command wakes it."
     if head is None:
-        if box.owner is None:
-            return f"{name} is idle: nothing is queued and no pod owns it, the next command wakes it."
-        return f"{name} has nothing queued and is awake on {box.owner}: the next command starts at once."
-    first = f"{head.command} {head.command_id}"
-    if box.mode == Mode.READY:
-        declined = (
-            f", no pod knows {head.command} (since {_span(box.unknown_for)})" if box.unknown_for else ""
-        )
-        return (
-            f"{name} {_work(box)} and waits since {_span(box.ready_for)} for a pod that serves "
-            f"{box.entity_type!r} and has room{declined}: it starts when one comes."
-        )
-    silent = box.owner_silent or 0.0
-    if silent > SILENT_FOR:
-        return (
-            f"{name} {_work(box)}, and its pod {box.owner} is silent since {_span(silent)}: "
-            "another pod takes it over once that one's lease and grace are over."
-        )
+        return f"{name} is awake on {owner} and has nothing queued: the next command starts at once."
     if box.due_in:
-        why = (
-            f"no pod knew {head.command}"
-            if box.unknown_for is not None
-            else f"{first} failed {_times(head.attempts)}"
-        )
-        return f"{name} waits on {box.owner}, as {why}: it starts again in {_span(box.due_in)}."
+        return _explain_backoff(box, head, box.due_in)
     if box.mode == Mode.ACTIVE:
         return (
-            f"{box.owner} handles {first} of {name}, accepted {_span(head.waited)} ago"
+            f"{owner} is handling {_first(head)} of {name}, accepted {_span(head.waited)} ago"
             f"{_failures(head)}: {_behind(box)}."
         )
-    return f"{name} {_work(box)} and is about to start {first} on {box.owner}."
+    if head.crashes > 1:
+        return (
+            f"{name} {_work(box)}, and {head.crashes} pods died with {_first(head)} in hand: "
+            f"{owner} starts it alone, as soon as it has no other such command in hand."
+        )
+    return f"{name} {_work(box)}: {owner} is about to start {_first(head)}."
+
+
+def _explain_paused(box: Mailbox) -> str:
+    """Says what an operator holds back: the entity, its type, or both."""
+    name, resumes = _name(box), list[str]()
+    if box.mode == Mode.PAUSED or box.paused_why:
+        held, its = f"{name} has been paused for {_span(box.paused_for)} ({_short(box.paused_why)})", "it"
+        held += ", its type is paused too" * box.type_paused
+        resumes.append(f"resume({box.entity_type!r}, {box.entity_id!r})")
+    else:
+        held, its = f"The type of {name} is paused", name
+    if box.type_paused:
+        resumes.append(f"resume({box.entity_type!r})")
+    does, then = f"{its} {_work(box)}", "nothing"
+    if box.mode == Mode.ACTIVE and box.head is not None:
+        if silent := _silent(box):
+            does = f"{box.owner}, which was handling {_first(box.head)}, {silent}"
+        else:
+            does, then = f"{box.owner} is still handling {_first(box.head)}", "after that, nothing"
+    return f"{held}, and {does}: {then} starts before {' and '.join(resumes)}."
+
+
+def _explain_ready(box: Mailbox, head: Head) -> str:
+    """Says which pod is missing."""
+    wanted, then = f"serves {box.entity_type!r} and has room", "it starts when there is one"
+    if box.due_in:
+        then += f", in {_span(box.due_in)} at the earliest"
+    if box.unknown_for is not None:
+        wanted = f"knows {head.command} (first declined {_span(box.unknown_for)} ago)"
+        then += ", or is a dead letter once EntityPolicy.unknown_grace is over"
+    return f"{_name(box)} {_work(box)}, and has been waiting {_span(box.ready_for)} for a pod that {wanted}: {then}."
+
+
+def _explain_backoff(box: Mailbox, head: Head, seconds: float) -> str:
+    """Says why the head may not start yet."""
+    first, then = f"{_first(head)} of {_name(box)}", f"on {box.owner} in {_span(seconds)}"
+    if head.attempts:
+        return f"{first} has failed {_times(head.attempts)} and starts again {then}: {_behind(box)}."
+    if box.unknown_for is not None:
+        return (
+            f"{first} was first declined {_span(box.unknown_for)} ago by a pod that does not know it, and is tried "
+            f"{then}: where no pod knows it, it is a dead letter once EntityPolicy.unknown_grace is over."
+        )
+    # The activation failed, or an operator has paused and resumed it meanwhile.
+    return f"{first} waits out a backoff, with no failure counted, and starts {then}: {_behind(box)}."
+
+
+def _name(box: Mailbox) -> str:
+    return f"{box.entity_type}/{box.entity_id}"
+
+
+def _first(head: Head) -> str:
+    return "an undecodable command" if head.command == UNDECODABLE else f"{head.command} {head.command_id}"
+
+
+def _silent(box: Mailbox) -> str:
+    """Says since when its owner is silent, if it is."""
+    silent = box.owner_silent or 0.0
+    return f"was last heard of {_span(silent)} ago" if silent > SILENT_FOR else ""
 
 
 def _work(box: Mailbox) -> str:
-    if not box.pending:
+    if box.head is None:
         return "has nothing queued"
-    assert box.head is not None
-    return f"has {_count(box.pending, 'command')}, the first accepted {_span(box.head.waited)} ago"
+    accepted = f"accepted {_span(box.head.waited)} ago"
+    return f"has {_count(box.pending, 'command')} queued, {'the first ' * (box.pending > 1)}{accepted}"
 
 
 def _behind(box: Mailbox) -> str:
@@ -171,23 +216,31 @@ def _behind(box: Mailbox) -> str:
 
 
 def _failures(head: Head) -> str:
-    told = [f"failed {_times(head.attempts)}"] * bool(head.attempts)
-    told += [f"in hand when {_count(head.crashes, 'pod')} died"] * bool(head.crashes)
-    return f" and {' and '.join(told)}" if told else ""
+    told = [f"has failed {_times(head.attempts)}"] * bool(head.attempts)
+    told += [f"was in hand when {_count(head.crashes, 'pod')} died"] * bool(head.crashes)
+    return f", which {' and '.join(told)}" if told else ""
 
 
 def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _count(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
+def _short(why: str) -> str:
+    """Makes a part of a sentence of what may be an error's text of many lines."""
+    line = " ".join(why.split())
+    return line if len(line) <= SHOWN_WHY else f"{line[:SHOWN_WHY]}…"
+
+
 def _span(seconds: float | None) -> str:
     """Writes a duration as people say it."""
     seconds = seconds or 0.0
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+    if seconds < 1:
+        return "less than a second"
+    for size, unit in ((86_400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds:.0f} s"

@@ -28,9 +28,9 @@ class DeadLetter:
         command: Its wire name; "" if its envelope can't be read.
         error: The last error, as text.
         traceback: The last error's traceback.
-        attempts: How often its handler was started.
+        attempts: How often it was tried, counting the end itself, which may have come before its handler started.
         crashes: Pods that died while they had it.
-        accepted_at: When it was accepted, in seconds of the store's clock since the epoch.
+        accepted_at: When it was accepted, or redelivered last, in seconds of the store's clock since the epoch.
         died_at: When it was given up.
         envelope: What travelled, byte by byte.
     """
@@ -78,8 +78,13 @@ class Operating:
             entity_type: The type.
             offset: How many of the oldest to leave out.
             count: How many to read at most.
+
+        Raises:
+            ValueError: `offset` is below 0, or `count` below 1.
         """
         self._check_open()
+        if offset < 0 or count < 1:
+            raise ValueError(f"offset is 0 or more and count 1 or more, not {offset} and {count}")
         kind = legal_entity_type(entity_type)
         letters = await self._store.letters(kind, offset, count)
         return [self._dead_letter(letter) for letter in letters]
@@ -118,7 +123,7 @@ class Operating:
         Args:
             entity_type: The type.
             entity_id: Whose; None: of all of the type.
-            why: Told by `inspect` and `explain`.
+            why: Told by `inspect` and `explain`; of one entity alone, as nothing is noted of a type's pause.
 
         Returns:
             False: It was paused already.
@@ -178,8 +183,13 @@ class Operating:
 
         Returns:
             False: Somebody has redelivered or discarded it.
+
+        Raises:
+            ValueError: `to` is something else; the dead letter stays.
         """
         self._check_open()
+        if to not in ("tail", "head"):
+            raise ValueError(f"to is 'tail' or 'head', not {to!r}")
         entity = Entity(letter.entity_type, letter.entity_id)
         return await self._store.redeliver(entity, letter.command_id, to, letter.envelope)
 
