@@ -168,7 +168,8 @@ class Both:
 
     def beat(self, member: Member, types: frozenset[str]) -> Any:
         """Beats as the heartbeat's thread does."""
-        what, keys = script("beat"), [*self.keys.common, *(self.keys.placement(t)[1] for t in sorted(types))]
+        ready = [self.keys.placement(t)[1] for t in sorted(types)]
+        what, keys = script("beat"), [*self.keys.common, self.keys.later[0], *ready]
         answer = self.link.run(
             hiredis.pack_command(
                 ("EVALSHA", what.sha, len(keys), *keys, self.keys.channel, *member, 0, PAGE, CHUNK)

@@ -50,8 +50,8 @@ MUTANTS: dict[str, Change] = {
     ),
     "claim before the head is due": ("if due > now and due - now <= MAX_BACKOFF_US then", "if false then"),
     "sends by their last number": (
-        "elseif sequence >= low and gappy and not filled[sequence]",
-        "elseif false",
+        "or sequence >= low and gappy and not filled[sequence]",
+        "or false",
     ),
     "void forgets": ("redis.call('ZADD', GAPS, sequence, 'v' .. text(sequence))", ""),
     "idle release of what has work": ("if why == 'idle' and queued > 0 then", "if false then"),
@@ -61,8 +61,14 @@ MUTANTS: dict[str, Change] = {
         "local crashed = not gave_up and not lost_by_restart",
         "local crashed = true",
     ),
-    "a retry does not count in done": ("text(done + pops + 1), 'due'", "text(done + pops), 'due'"),
-    "emptied and still in wake": ("redis.call('ZREM', WAKE, name)\n            if h[9]", "if h[9]"),
+    "a retry does not count in done": (
+        "text(done + pops + 1))\n            if retry_ms",
+        "text(done + pops))\n            if retry_ms",
+    ),
+    "emptied and still in wake": (
+        "redis.call('ZREM', WAKE, name)\n            forget_cancels",
+        "forget_cancels",
+    ),
     "children are lost": ("queue(child, h[1], h[2],", "type(child, h[1], h[2],"),
     "two suspects in one hand": ("if suspect and suspect ~= x.name then", "if false then"),
     "no quarantine": ("if not fresh or known ~= '' then", "if false then"),

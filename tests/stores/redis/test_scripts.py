@@ -178,7 +178,7 @@ async def test_a_pod_stays_registered_until_it_owns_nothing(store: RedisStore, c
             entity = Entity(*name.decode().split("/"))
             whole += (*keys.entity(entity)[:2], *keys.placement("account"))
             arguments += (str(entity), "account")
-        used = [*keys.common, load, *whole]
+        used = [*keys.common, load, *whole, keys.paused]
         answer: list[bytes] = client.eval(
             scripts.script("reap").source, len(used), *used,
             keys.channel, *new, old.incarnation, 1, 1, 1, *arguments,
