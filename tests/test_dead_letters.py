@@ -141,7 +141,6 @@ async def test_a_letter_is_redelivered_to_whatever_its_entity_does(
     assert await log_of(queues, "paused") == (["queued", "bad"] if to == "tail" else ["bad", "queued"])
 
 
-@pytest.mark.xfail(strict=True, reason="the worker sleeps out the backoff of the head that was there before")
 async def test_a_letter_that_is_redelivered_to_the_head_starts_in_the_midst_of_a_backoff(
     works: Works, queues: AtomicQueues, autojump_clock: MockClock
 ) -> None:

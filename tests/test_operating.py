@@ -187,7 +187,6 @@ async def test_nobody_waits_for_what_is_paused(
     assert scope.cancelled_caught
 
 
-@pytest.mark.xfail(strict=True, reason="it counts what has work, which paused entities are not among")
 async def test_memory_warns_of_paused_commands_that_it_loses(
     works: Works, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -197,10 +196,6 @@ async def test_memory_warns_of_paused_commands_that_it_loses(
     assert "1 entities still had commands" in caplog.text
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="its worker is not told, and keeps the activation open until its idle timeout or the end of a backoff",
-)
 async def test_a_paused_entity_is_awake_nowhere(works: Works, autojump_clock: MockClock) -> None:
     server = FaultyServer()
     async with works.open(server, "first") as first, works.open(server, "second") as second:
@@ -327,7 +322,6 @@ async def test_a_purge_takes_all_that_is_queued_and_nothing_else(
     assert await log_of(queues, "b") == ["other"]
 
 
-@pytest.mark.xfail(strict=True, reason="the worker sleeps out the backoff of a head that is gone")
 async def test_after_a_purge_the_next_command_starts_at_once(
     works: Works, queues: AtomicQueues, autojump_clock: MockClock
 ) -> None:
@@ -340,10 +334,6 @@ async def test_after_a_purge_the_next_command_starts_at_once(
     assert trio.current_time() - began == AT_ONCE
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an overruled entity is parked although its handler runs, so a pause takes it from its pod at once",
-)
 @pytest.mark.parametrize("way", ["purge", "redeliver"])
 async def test_no_two_pods_handle_an_entity_whatever_an_operator_does(
     works: Works, autojump_clock: MockClock, way: str

@@ -26,7 +26,7 @@ from trioqueue.stores.contract import PodInfo, Store
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store
 from trioqueue.stores.redis.store import open_redis_store
-from trioqueue.stores.reports import Answered, CancelAsked, Due, Hint, Progress, Wake
+from trioqueue.stores.reports import Answered, CancelAsked, Changed, Due, Hint, Progress, Wake
 from trioqueue.stores.service_nursery import open_service_nursery
 
 logger = logging.getLogger("trioqueue")
@@ -173,6 +173,8 @@ def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None) -
                 incarnation.wake(entity)
             case Due():
                 incarnation.look_at_due()
+            case Changed(entity):
+                incarnation.look_at(entity)
             case CancelAsked(entity, command_id):
                 incarnation.cancel_command(entity, command_id)
 

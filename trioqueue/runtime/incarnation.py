@@ -162,6 +162,12 @@ class Incarnation:
             else:
                 self._start(self._new_worker(entity), None)
 
+    def look_at(self, entity: Entity) -> None:
+        """Takes a hint that an operator changed an entity of ours."""
+        worker = self._workers.get(entity)
+        if worker is not None:
+            worker.look()
+
     async def _pass_on(self, entity: Entity) -> None:
         """Gives an entity to another pod, since an older worker of it has not ended here."""
         try:

@@ -108,6 +108,12 @@ class Worker:
         if self._parked and self._sleeper is not None and not self.claiming:
             self._wake(None)
 
+    def look(self) -> None:
+        """Tells it that what it waits for may be over, be it work or the end of a backoff."""
+        self._hinted = True
+        if self._sleeper is not None and not self.claiming:
+            self._wake(None)
+
     def reserve(self) -> bool:
         """Keeps it asleep for a claim that a send brings; False: it is busy and finds the work by itself."""
         if self.claiming or self.started and (not self._parked or self._sleeper is None):

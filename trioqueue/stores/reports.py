@@ -60,7 +60,13 @@ class Progress(NamedTuple):
         return f"Progress({self.command_id}, {size_of(self.word)})"
 
 
-Hint = Wake | Answered | CancelAsked | Due | Progress
+class Changed(NamedTuple):
+    """Hint: an operator changed an entity of yours; what its worker waits for may be over."""
+
+    entity: Entity
+
+
+Hint = Wake | Answered | CancelAsked | Due | Progress | Changed
 
 
 @attrs.frozen

@@ -158,6 +158,7 @@ class Mailboxes:
 
     def _let_go(self, entity: Entity, *, without: str) -> None:
         box = self.mailboxes[entity]
+        box.overruled = False
         if box.paused is not None or not box.queue:
             self._own(entity, None)
             self._move(entity, Event.LET_GO if box.paused is None else Event.PAUSED)

@@ -8,7 +8,7 @@ from trioqueue.protocol.lifecycle import Event, Mode
 from trioqueue.stores.contract import KEEP_CANCELLED_MS
 from trioqueue.stores.memory.mailboxes import Mailboxes, client_of
 from trioqueue.stores.memory.records import Mailbox
-from trioqueue.stores.reports import Answered, Inspection, Letter, Queued, Wake
+from trioqueue.stores.reports import Answered, Changed, Inspection, Letter, Queued, Wake
 
 
 class Operating(Mailboxes):
@@ -22,8 +22,11 @@ class Operating(Mailboxes):
         if why:
             box = self.mailboxes.setdefault(entity, Mailbox())
             box.paused = (self._now_us(), why)
+            if box.overruled:
+                return True  # its handler may still run: its owner lets go of it with its next claim
             if box.mode is Mode.PARKED:
                 assert box.owner is not None
+                self._hint(client_of(box.owner), Changed(entity))
                 self._let_go(entity, without=box.owner)
             elif box.mode is not Mode.ACTIVE:
                 self._move(entity, Event.PAUSED)
@@ -56,6 +59,7 @@ class Operating(Mailboxes):
         if box.mode is Mode.ACTIVE:
             self._epoch(box)
             self._move(entity, Event.OVERRULED)
+            box.overruled = True
 
     def purge(
         self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
@@ -66,6 +70,8 @@ class Operating(Mailboxes):
             return False
         was_active = box.mode is Mode.ACTIVE
         self._overrule(entity)
+        if box.owner is not None:
+            self._hint(client_of(box.owner), Changed(entity))
         for _ in commands:
             box.queue.popleft()
         for command_id, client in tell:
@@ -97,7 +103,7 @@ class Operating(Mailboxes):
             if box.mode is Mode.IDLE:
                 self._give(entity, self._place(entity.type), Event.PLACED, Event.UNPLACED)
             elif box.owner is not None:
-                self._hint(client_of(box.owner), Wake(entity))
+                self._hint(client_of(box.owner), Changed(entity))
         return True
 
     def letters(self, entity_type: str, offset: int, count: int) -> tuple[Letter, ...]:

@@ -31,6 +31,9 @@ class Mailbox:
     )
     due_us: int | None = None
     unknown_since_us: int | None = None
+    overruled: bool = (
+        False  # an operator changed what the owner's worker has fetched; it has not claimed since
+    )
     ready_since_us: int | None = None
     paused: tuple[int, str] | None = None  # since when, and why, it is held back
     # Command id -> when; cleared with the last command at the latest.

@@ -178,6 +178,7 @@ class MemoryServer(Operating):
         box = self.mailboxes.get(entity)
         if box is None or box.owner != member.incarnation:
             return NotYours()
+        box.overruled = False
         now = self._now_us()
         if box.marked and box.queue:
             box.proven |= box.marked == "alone"

@@ -332,7 +332,7 @@ async def open_memory_store(server: MemoryServer | None = None) -> AsyncGenerato
     try:
         yield store
     finally:
-        left = server.statistics().with_work
+        left = sum(bool(box.queue) for box in server.mailboxes.values())
         if private and left:
             logger.warning(
                 "%d entities still had commands when memory:// was left, they are lost: "

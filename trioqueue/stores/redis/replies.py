@@ -39,6 +39,7 @@ from trioqueue.stores.redis.transport import ServerChanged
 from trioqueue.stores.reports import (
     Answered,
     CancelAsked,
+    Changed,
     Due,
     Hint,
     Inspection,
@@ -152,6 +153,8 @@ def hint_of(payload: bytes) -> Hint | None:
                 return Progress(command_id.decode(), word)
             case b"t":
                 return Due()
+            case b"u":
+                return Changed(entity_of(rest))
             case b"c":
                 command_id, _, name = rest.partition(b" ")
                 return CancelAsked(entity_of(name), command_id.decode())

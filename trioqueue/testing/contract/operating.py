@@ -16,7 +16,7 @@ from trioqueue.stores.contract import (
     Parked,
     Paused,
 )
-from trioqueue.stores.reports import Answered, Queued, Wake
+from trioqueue.stores.reports import Answered, Changed, Queued, Wake
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import (
     OTHER,
@@ -47,6 +47,8 @@ async def check_a_paused_entity_is_owned_by_nobody(harness: StoreHarness) -> Non
         for entity in (A, B, C, OTHER):
             assert await sender.store.pause(entity, "maintenance") is True
             assert await sender.store.pause(entity, "again") is False
+        await pod.wait_hint(Changed(B))
+        await pod.wait_hint(Changed(C))
         pod.hints.clear()
         for entity in (A, B, C, OTHER):
             await sender.send(entity, b"2")
@@ -232,6 +234,7 @@ async def check_a_purge_overrules_the_worker(harness: StoreHarness) -> None:
         await sender.store.cancel(A, "1")
         pod.hints.clear()
         assert await _purge(sender, A, ("1", ""))
+        await pod.wait_hint(Changed(A))
         assert await pod.commit(A, claimed, children=[Outgoing(B, b"child")]) == Fenced()
         assert (await see(harness, B)).mode is Mode.IDLE
         assert await sender.store.cancelled(A) == ()
@@ -281,6 +284,26 @@ async def check_a_purge_in_every_mode(harness: StoreHarness) -> None:
         await sender.send(C, b"2")
         claimed = await pod.begin(C)
         assert (texts(claimed), claimed.attempts) == ([b"2"], 0)
+
+
+async def check_nobody_takes_an_overruled_entity_from_its_owner(harness: StoreHarness) -> None:
+    """Its handler may still run until it claims anew: a pause and its end must not let another pod begin beside it."""
+    async with open_client(harness) as sender, open_pod(harness) as pod, open_pod(harness):
+        await pod.store.send(group(A, b"1"), member=pod.member)
+        claimed = await pod.begin(A)
+        assert await _purge(sender, A)
+        assert await sender.store.pause(A, "maintenance")
+        await sender.send(A, b"2")
+        assert (await see(harness, A)).owner == pod.name
+        assert await sender.store.pause(A, "")
+        assert (await see(harness, A)).owner == pod.name
+        assert await sender.store.pause(A, "again")
+        assert await pod.commit(A, claimed) == Fenced()
+        assert await pod.claim(A) == Paused()
+        assert await pod.store.release(pod.member, A, (await see(harness, A)).epoch, "handoff")
+        assert (await see(harness, A)).mode is Mode.PAUSED
+        await sender.store.pause(A, "")
+        assert (await see(harness, A)).mode is Mode.PARKED
 
 
 # ------------------------------------------------------------------------------------ dead letters
@@ -348,8 +371,9 @@ async def check_a_redelivery_to_the_head_overrules_the_worker(harness: StoreHarn
         assert (await see(harness, idle)).queued == (b"dead",)
         for entity in (parked, backoff, active, paused):
             assert (await see(harness, entity)).queued == (b"dead", b"1")
-        for entity in (idle, parked, backoff, active):
-            await pod.wait_hint(Wake(entity))
+        await pod.wait_hint(Wake(idle))
+        for entity in (parked, backoff, active):
+            await pod.wait_hint(Changed(entity))
         assert await pod.commit(active, working) == Fenced()
         for entity in (parked, backoff, active):
             begun = await pod.begin(entity)

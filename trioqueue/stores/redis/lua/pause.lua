@@ -13,12 +13,15 @@
 -- Keeps I1 I5 I6 I13
 local E, name, why = KEYS[7], ARGV[2], ARGV[4]
 local x = { name = name, type = ARGV[3], e = E, q = KEYS[8], load = KEYS[9], ready = KEYS[10], paused = KEYS[11] }
-local h = redis.call('HMGET', E, 'mode', 'owner', 'paused')
+local h = redis.call('HMGET', E, 'mode', 'owner', 'paused', 'overruled')
 if (why ~= '') == (h[3] and true or false) then
     return 0
 end
 redis.call('HDEL', META, '_') -- a first write that a full server allows
 local now, mode = time_us(), h[1]
+if h[4] then
+    mode = 'active' -- its handler may still run
+end
 if why == '' then
     redis.call('HDEL', E, 'paused')
     if mode == 'paused' then
@@ -37,6 +40,7 @@ if why == '' then
 end
 redis.call('HSET', E, 'paused', text(now) .. ' ' .. why)
 if mode == 'parked' then
+    hint(h[2], 'u' .. name)
     let_go(x, h[2], now)
 elseif mode ~= 'active' then
     redis.call('HSET', E, 'mode', 'paused')

@@ -22,6 +22,9 @@ redis.call('ZCARD', READY)
 redis.call('HDEL', META, '_') -- a first write that a full server allows
 local now = time_us()
 overrule(E, h[1], h[3], now)
+if h[2] then
+    hint(h[2], 'u' .. name)
+end
 redis.call('LTRIM', Q, count, -1)
 forget_head(E, name, h[2])
 for i = 1, count do

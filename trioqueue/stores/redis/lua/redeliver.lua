@@ -32,7 +32,7 @@ elseif where == 'head' then
         give(x, choose(x.load, nil, nil), now)
     elseif mode == 'parked' or mode == 'active' then
         redis.call('ZADD', WAKE, number_of(h[2]), name)
-        hint(h[2], 'w' .. name)
+        hint(h[2], 'u' .. name)
     end
 end
 redis.call('ZREM', DEAD, id)

@@ -6,9 +6,12 @@ local epoch_floor -- read once a call, written after each claim
 -- Answers what claim answers.
 local function begin(x, incarnation, have, fetch, now)
     local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
-        'proven', 'paused')
+        'proven', 'paused', 'overruled')
     if h[1] ~= incarnation then
         return { 'NOT_YOURS' }
+    end
+    if h[12] then
+        redis.call('HDEL', x.e, 'overruled') -- the worker that had it has ended
     end
     local queued, state = redis.call('LLEN', x.q), redis.call('GET', x.s)
     local crashes, due = tonumber(h[5] or 0), tonumber(h[7] or 0)

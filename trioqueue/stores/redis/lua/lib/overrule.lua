@@ -9,6 +9,7 @@ local function forget_head(entity_key, name, owner)
 end
 
 -- Gives an entity that is active a new epoch that nobody has, so that what its worker commits is refused; it claims anew.
+-- Until it does, its handler may still run: it is `overruled`, and nobody takes it away from its owner.
 local function overrule(entity_key, mode, epoch, now)
     if mode ~= 'active' then
         return
@@ -16,5 +17,5 @@ local function overrule(entity_key, mode, epoch, now)
     local floor = tonumber(redis.call('HGET', META, 'epoch_floor') or 0)
     local new = text(math.max(tonumber(epoch or 0) + 1, floor + 1, now))
     redis.call('HSET', META, 'epoch_floor', new)
-    redis.call('HSET', entity_key, 'mode', 'parked', 'epoch', new)
+    redis.call('HSET', entity_key, 'mode', 'parked', 'epoch', new, 'overruled', '1')
 end

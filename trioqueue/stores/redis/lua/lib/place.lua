@@ -75,6 +75,7 @@ local function let_go(x, owner, now)
     redis.call('ZREM', OWNED, x.name)
     redis.call('ZREM', WAKE, x.name)
     redis.call('ZREM', MARKED, x.name)
+    redis.call('HDEL', x.e, 'overruled')
     if redis.call('HGET', x.e, 'paused') then
         redis.call('HSET', x.e, 'mode', 'paused')
         redis.call('HDEL', x.e, 'owner')
