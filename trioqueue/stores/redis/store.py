@@ -383,7 +383,9 @@ class RedisStore:
         order, records = self._keys.dead(entity_type)
         ids = await self._read("ZRANGE", order, offset, offset + count - 1, "WITHSCORES")
         pairs = scored(ids)
-        found = await self._read("HMGET", records, *(one for one, _ in pairs)) if pairs else []
+        found: list[bytes | None] = []
+        if pairs:
+            found = await self._read("HMGET", records, *(one for one, _ in pairs))
         return tuple(
             Letter(round(at), one.decode(), record)
             for (one, at), record in zip(pairs, found, strict=True)
