@@ -65,7 +65,7 @@ SCRIPTS: dict[str, list[Edit]] = {
     "a retry goes to the end of the line": [
         (
             "commit.lua",
-            "local wait = tonumber(retry_ms) * 1000",
+            "local wait = tonumber(retry_ms ~= '' and retry_ms or 0) * 1000",
             "local wait = tonumber(retry_ms) * 1000\n            redis.call('RPUSH', Q, redis.call('LPOP', Q))",
         )
     ],
