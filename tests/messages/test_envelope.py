@@ -123,6 +123,8 @@ def test_unknown_members_are_ignored() -> None:
         ({"i": "c1", "n": "d", "h": {"a": 1}}, "h, the headers"),
         ({"i": "c1", "n": "d", "h": ["a"]}, "h, the headers"),
         ({"i": "c1", "n": "d", "s": 1}, "s, the sender"),
+        ({"i": "c1", "n": "d", "k": -1}, "k, the milliseconds"),
+        ({"i": "c1", "n": "d", "k": 2**63 - 1}, "k, the milliseconds"),
     ],
 )
 def test_what_is_no_envelope_is_refused_with_its_reason(members: Any, reason: str) -> None:

@@ -27,8 +27,10 @@ from .history import (
     Fault,
     FellBack,
     Final,
+    Gone,
     Killed,
     Log,
+    PutOff,
     Reaped,
     Settled,
     Started,
@@ -71,8 +73,11 @@ class Checker:
     settled: dict[int, int] = attrs.field(factory=dict)  # -> the epoch that settled it
     forgotten: set[int] = attrs.field(factory=set)
     acceptances: int = 0
+    put_off: dict[int, float] = attrs.field(factory=dict)  # live commands that are or were: when each is due
+    # Of each entity and key, all commands that the server took; more than one only if it fell back.
+    of_key: defaultdict[tuple[str, str], set[int]] = attrs.field(factory=lambda: defaultdict(set))
     # What to take back when the server falls back: in the order in which it was done.
-    done: list[Accepted | Settled] = attrs.field(factory=list)
+    done: list[PutOff | Accepted | Settled] = attrs.field(factory=list)
     copies: dict[int, int] = attrs.field(factory=dict)
     fell_back: bool = False
     # Highest number that was accepted of each line of sends to each entity.
@@ -110,8 +115,18 @@ class Checker:
 
     def _confirmed(self, event: Confirmed) -> None:
         self.confirmed.add(event.number)
-        if event.number not in self.accepted and event.number not in self.forgotten:
+        if not any(self._was_taken(number) for number in self._stands_for(event.number)):
             self._says(event, "confirmed, and not accepted")
+
+    def _was_taken(self, number: int) -> bool:
+        return number in self.accepted or number in self.put_off or number in self.forgotten
+
+    def _stands_for(self, number: int) -> set[int]:
+        """Names the commands that are accepted in place of this one: itself, or one that was first with its key."""
+        asked = self.asked.get(number)
+        if asked is None or not asked.key:
+            return {number}
+        return self.of_key[asked.entity, asked.key]
 
     def _cancelled(self, event: Cancelled) -> None:
         self.cancelled.add(event.number)
@@ -119,12 +134,36 @@ class Checker:
     def _answered(self, event: Answered) -> None:
         self.answers[event.number] = event.value
 
+    def _gone(self, event: Gone) -> None:
+        if not self.fell_back:
+            self._says(event, "told that it is gone")
+
     # -------------------------------------------------------------------------------- the server
+    def _take_key(self, event: PutOff | Accepted) -> None:
+        asked = self.asked.get(event.number)
+        if asked is None or not asked.key:
+            return
+        same = self.of_key[asked.entity, asked.key]
+        for other in same - {event.number} - self.forgotten:
+            self._says(event, f"accepted beside {other}, which has its key")
+        same.add(event.number)
+
+    def _put_off(self, event: PutOff) -> None:
+        if event.number in self.put_off or event.number in self.accepted:
+            self._says(event, "accepted twice")
+            return
+        self.put_off[event.number] = event.due
+        self.done.append(event)
+        self._take_key(event)
+
     def _accepted(self, event: Accepted) -> None:
         number = event.number
         if number in self.accepted:
             self._says(event, "accepted twice")
             return
+        self._take_key(event)
+        if event.clock < self.put_off.get(number, 0.0):
+            self._says(event, "moved before it was due")
         self.acceptances += 1
         self.accepted[number] = self.acceptances
         self.lines[event.entity].numbers.append(number)
@@ -132,7 +171,7 @@ class Checker:
         asked = self.asked.get(number)
         if asked is None:
             self._says(event, "accepted, and nobody sent it")
-        elif asked.line:
+        elif asked.line and number not in self.put_off:
             of = (asked.line, event.entity)
             before = self.sent_up_to.get(of, 0)
             if number < before:
@@ -171,14 +210,18 @@ class Checker:
             if isinstance(undone, Settled):
                 line.gone -= 1
                 del self.settled[undone.number]
-            else:
+                continue
+            if isinstance(undone, Accepted):
                 assert line.numbers.pop() == undone.number
                 del self.accepted[undone.number]
+            else:
+                del self.put_off[undone.number]
+            if undone.number not in self.put_off:
                 self.forgotten.add(undone.number)
         self.sent_up_to.clear()
         for number in self.accepted:
             asked = self.asked.get(number)
-            if asked is not None and asked.line:
+            if asked is not None and asked.line and number not in self.put_off:
                 of = (asked.line, asked.entity)
                 self.sent_up_to[of] = max(number, self.sent_up_to.get(of, 0))
 
@@ -198,6 +241,8 @@ class Checker:
         if (number, event.fence) in self.began:
             self._says(event, "started twice under one fence")
         self.began.add((number, event.fence))
+        if number not in self.accepted and number not in self.forgotten and not self.fell_back:
+            self._says(event, "started, and not accepted")
         if self.holder.get((entity, event.fence)) != event.process:
             self._says(event, "started under the fence of another")
         if self.trusted.get(event.process, 0.0) <= event.at:
@@ -275,13 +320,18 @@ class Checker:
         for late, early in self.overtaken:
             if late not in self.cancelled and late in self.accepted and early in self.accepted:
                 self.wrong.append(f"{late} was sent before {early} by one sender, and accepted after it")
-        for number in self.confirmed - self.accepted.keys() - self.forgotten:
-            self.wrong.append(f"{number} was confirmed and is lost")
+        for number in self.put_off.keys() - self.accepted.keys():
+            self.wrong.append(f"{number} was put off, and never moved")
+        for number in self.confirmed:
+            taken = self._stands_for(number)
+            if not (taken & self.accepted.keys() or taken & self.forgotten):
+                self.wrong.append(f"{number} was confirmed and is lost")
         for number in self.accepted:
             self._judge(number, stood, final)
         if self.unsettled:
             self.wrong.append(f"accepted and never settled: {self.unsettled}")
-        for number, value in self.answers.items():
+        for asked, value in self.answers.items():
+            number = min(self._stands_for(asked) & self.accepted.keys(), default=asked)
             if not self.fell_back and number in stood:
                 is_answer = final.states[stood[number]].index(number) + 1
                 if value != is_answer:
@@ -334,6 +384,8 @@ TAKES: dict[type[Any], Any] = {
     Confirmed: Checker._confirmed,
     Cancelled: Checker._cancelled,
     Answered: Checker._answered,
+    Gone: Checker._gone,
+    PutOff: Checker._put_off,
     Accepted: Checker._accepted,
     Claimed: Checker._claimed,
     Settled: Checker._settled,

@@ -17,6 +17,7 @@ class Asked(NamedTuple):
     fate: str
     bounded: bool  # it has a deadline, or a caller who may cancel it
     children: tuple[int, ...] = ()
+    key: str = ""  # of all commands of its entity with this one, the first alone counts
 
 
 class Confirmed(NamedTuple):
@@ -41,12 +42,29 @@ class Answered(NamedTuple):
     value: int
 
 
-class Accepted(NamedTuple):
-    """The server put a command into a mailbox."""
+class Gone(NamedTuple):
+    """A call with a key was told that there is neither its command nor an outcome any more."""
+
+    at: float
+    number: int
+
+
+class PutOff(NamedTuple):
+    """The server keeps a command until its own clock shows `due`, in seconds."""
 
     at: float
     entity: str
     number: int
+    due: float
+
+
+class Accepted(NamedTuple):
+    """The server put a command into a mailbox, when its own clock showed `clock`."""
+
+    at: float
+    entity: str
+    number: int
+    clock: float = 0.0
 
 
 class Claimed(NamedTuple):
@@ -184,6 +202,8 @@ Event = (
     | Confirmed
     | Cancelled
     | Answered
+    | Gone
+    | PutOff
     | Accepted
     | Claimed
     | Settled

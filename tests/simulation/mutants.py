@@ -12,7 +12,7 @@ from trioqueue.protocol.lifecycle import Event
 from trioqueue.runtime.context import Context, Receipt
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.turns import Turns
-from trioqueue.stores.contract import ClaimAnswer, Commit, CommitAnswer, Member, PodInfo
+from trioqueue.stores.contract import ClaimAnswer, Commit, CommitAnswer, Member, Outgoing, PodInfo
 from trioqueue.stores.memory.records import Mailbox, Pod, Producer
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.reports import Report
@@ -23,6 +23,8 @@ _claim = MemoryServer.claim
 _join = MemoryServer.join
 _judge = Turns._judge
 _move = MemoryServer._move
+_reap = MemoryServer.reap
+_move_due = MemoryServer.move
 
 
 def _commit_ignores_epoch(self: MemoryServer, member: Member, commit: Commit) -> CommitAnswer:
@@ -108,9 +110,9 @@ def _dirty_state(self: Turns, *args: Any) -> Any:
     return finished
 
 
-def _children_at_once(self: Context, command: Any) -> Receipt[Any]:
+def _children_at_once(self: Context, command: Any, **_: Any) -> Receipt[Any]:
     sender: Any = self._sender
-    outgoing = sender.encode(command, sender._next_id())
+    outgoing = sender.encode(command, sender._encoder.next_id())
     sender._services.start_soon(sender._send, [outgoing])
     return Receipt(outgoing.entity.type, outgoing.entity.id, "")
 
@@ -133,6 +135,39 @@ def _backoff_forgets_the_head(self: MemoryServer, entity: Entity, event: Event) 
     _move(self, entity, event)
     if event is Event.BACKED_OFF:
         self.mailboxes[entity].queue.rotate(-1)
+
+
+def _moves_early(self: MemoryServer, member: Member) -> float | None:
+    self._registered(member)
+    while (one := self.later.take_due(self._now_us() + 500_000)) is not None:
+        self._push(one.entity, one.queued, prefer=None)
+    left_us = self.later.left_us(self._now_us() + 500_000)
+    return None if left_us is None else left_us / 1e6
+
+
+def _moves_twice(self: MemoryServer, member: Member) -> float | None:
+    due = [one for one in self.later.commands.values() if one.due[0] <= self._now_us()]
+    left = _move_due(self, member)
+    for one in due[:1]:
+        self._push(one.entity, one.queued, prefer=None)
+    return left
+
+
+def _clock_keeps_nothing(self: Incarnation, seconds: float = 0.0) -> None:
+    pass
+
+
+def _no_keys(self: MemoryServer, commands: Sequence[Outgoing]) -> str | None:
+    return None
+
+
+def _reap_loses_what_is_put_off(
+    self: MemoryServer, member: Member, incarnation: str, *, gave_up: bool
+) -> bool:
+    gone = _reap(self, member, incarnation, gave_up=gave_up)
+    if gone and incarnation == self._clock:
+        self.later.commands.clear()
+    return gone
 
 
 MUTANTS: dict[str, Callable[[], Sequence[Any]]] = {
@@ -159,6 +194,13 @@ MUTANTS: dict[str, Callable[[], Sequence[Any]]] = {
     "jumps of the clock unnoticed": lambda: [patch.object(MemoryServer, "_tick", _ticks_unnoticed)],
     "a head that failed goes to the end": lambda: [
         patch.object(MemoryServer, "_move", _backoff_forgets_the_head)
+    ],
+    "what is put off is moved too early": lambda: [patch.object(MemoryServer, "move", _moves_early)],
+    "what was moved may be moved again": lambda: [patch.object(MemoryServer, "move", _moves_twice)],
+    "nobody keeps the clock": lambda: [patch.object(Incarnation, "look_at_due", _clock_keeps_nothing)],
+    "keys are not looked at": lambda: [patch.object(MemoryServer, "first_id", _no_keys)],
+    "what is put off dies with who keeps the clock": lambda: [
+        patch.object(MemoryServer, "reap", _reap_loses_what_is_put_off)
     ],
 }
 """Each with the patches that make it."""

@@ -343,7 +343,7 @@ class SimulatedStore:
                 claims([(wish.entity, NotClaimed()) for wish in wishes])
                 waiter.answer(answer)
                 return
-            duplicate, answers = answer
+            duplicate, group.first_id, answers = answer
             self._unsettled.pop(group.sequence, None)
             claims(answers)
             waiter.answer(duplicate)
@@ -363,7 +363,10 @@ class SimulatedStore:
         sequence = group.sequence
 
         def run(server: SimulatedServer) -> Any:
-            return server.send(self.client, low, sequence, group.commands, member, wishes, group.limits)
+            duplicate, answers = server.send(
+                self.client, low, sequence, group.commands, member, wishes, group.limits
+            )
+            return duplicate, server.first_id(group.commands) or "", answers
 
         Request(self._link, f"send {sequence}", run, settle, patience=UNANSWERED)
         return bool(await waiter.wait())

@@ -9,7 +9,7 @@ import trio
 
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import ClaimAnswer, Claimed, Commit, CommitAnswer, Empty, Member
+from trioqueue.stores.contract import ClaimAnswer, Claimed, Commit, CommitAnswer, Empty, Member, Outgoing
 from trioqueue.stores.memory.mailboxes import client_of
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.reports import Hint, Queued
@@ -72,9 +72,17 @@ class SimulatedServer(MemoryServer):
     def _hint(self, client: str, hint: Hint) -> None:
         self.hints(client, hint)
 
+    def _accept(self, command: Outgoing, *, prefer: str | None) -> None:
+        entity, data, terms = command
+        if terms is not None and terms.delay_us:
+            due = (self._now_us() + terms.delay_us) / 1e6
+            self.write(history.PutOff(trio.current_time(), str(entity), number_of(data), due))
+        super()._accept(command, prefer=prefer)
+
     def _push(self, entity: Entity, queued: Queued, *, prefer: str | None) -> None:
         self._pushed.append(entity)
-        self.write(history.Accepted(trio.current_time(), str(entity), number_of(queued)))
+        now, clock = trio.current_time(), self._now_us() / 1e6
+        self.write(history.Accepted(now, str(entity), number_of(queued.data), clock))
         super()._push(entity, queued, prefer=prefer)
 
     def claim(self, member: Member, entity: Entity, have: str = "", fetch: int = 64) -> ClaimAnswer:
@@ -94,9 +102,9 @@ class SimulatedServer(MemoryServer):
             left = len(before) + self._pushed.count(commit.entity) - len(box.queue)
             now, entity = trio.current_time(), str(commit.entity)
             for queued in before[:left]:
-                self.write(history.Settled(now, entity, number_of(queued), commit.epoch))
+                self.write(history.Settled(now, entity, number_of(queued.data), commit.epoch))
             if commit.retry_ms is not None and box.attempts > attempts:
-                self.write(history.Failed(now, entity, number_of(box.queue[0])))
+                self.write(history.Failed(now, entity, number_of(box.queue[0].data)))
         return answer
 
     def reap(self, member: Member, incarnation: str, *, gave_up: bool) -> bool:
@@ -110,7 +118,7 @@ class SimulatedServer(MemoryServer):
         return gone
 
 
-def number_of(queued: Queued) -> int:
+def number_of(data: bytes) -> int:
     """Reads which command an envelope carries."""
-    number: int = orjson.loads(queued.data)["p"]["number"]
+    number: int = orjson.loads(data)["p"]["number"]
     return number

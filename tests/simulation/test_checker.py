@@ -15,7 +15,9 @@ from .history import (
     Event,
     FellBack,
     Final,
+    Gone,
     Killed,
+    PutOff,
     Settled,
     Started,
     Stopped,
@@ -29,8 +31,16 @@ def asked(number: int, fate: str = "done", children: tuple[int, ...] = ()) -> As
     return Asked(0.0, number, E, "s", fate, False, children)
 
 
-def accepted(number: int) -> Accepted:
-    return Accepted(1.0, E, number)
+def keyed(number: int) -> Asked:
+    return Asked(0.0, number, E, "s", "done", False, (), "k")
+
+
+def accepted(number: int, clock: float = 0.0) -> Accepted:
+    return Accepted(1.0, E, number, clock)
+
+
+def put_off(number: int) -> PutOff:
+    return PutOff(0.5, E, number, 100.0)
 
 
 def started(number: int, fence: int = 10, process: str = "p", at: float = 2.0) -> Started:
@@ -90,6 +100,28 @@ def test_what_is_lost_with_a_copy_is_not_wrong() -> None:
     assert check(history, Final({E: [1]}, {})) == []
 
 
+def test_what_was_put_off_is_accepted_when_it_is_due_and_keeps_no_order() -> None:
+    history = [asked(1), asked(2), put_off(1), Confirmed(0.6, 1), accepted(2), accepted(1, 100.0)]
+
+    assert check([*history, *HELD, *TWO, *ONE], Final({E: [2, 1]}, {})) == []
+
+
+def test_what_is_put_off_on_a_copy_too_is_moved_once_more() -> None:
+    history: list[Event] = [asked(1), put_off(1), Copied(0.7, 1), accepted(1, 100.0), FellBack(3.0, 1)]
+
+    assert check([*history, accepted(1, 100.0), *HELD, *ONE], Final({E: [1]}, {})) == []
+    assert any("never moved" in wrong for wrong in check(history, Final({}, {})))
+
+
+def test_the_first_command_of_a_key_stands_for_the_others() -> None:
+    history = [keyed(1), keyed(2), accepted(1), Confirmed(1.5, 1), Confirmed(1.5, 2), *HELD, *ONE]
+
+    assert check([*history, Answered(5.0, 2, 1)], Final({E: [1]}, {})) == []
+    assert any(
+        "the answer to 1 was 7" in w for w in check([*history, Answered(5.0, 2, 7)], Final({E: [1]}, {}))
+    )
+
+
 @pytest.mark.parametrize(
     ("history", "final", "what"),
     [
@@ -114,6 +146,14 @@ def test_what_is_lost_with_a_copy_is_not_wrong() -> None:
             "child of 1, was never accepted",
         ),
         ([asked(1), asked(2), accepted(2), accepted(1)], Final({}, {}), "1 was sent before 2"),
+        ([asked(1), put_off(1), accepted(1, 99.0), *HELD, *ONE], Final({E: [1]}, {}), "before it was due"),
+        ([asked(1), put_off(1), Confirmed(0.6, 1)], Final({}, {}), "1 was put off, and never moved"),
+        ([asked(1), put_off(1), put_off(1)], Final({}, {}), "accepted twice"),
+        ([asked(1), put_off(1), *HELD, *ONE, accepted(1, 100.0)], Final({E: [1]}, {}), "and not accepted"),
+        ([keyed(1), keyed(2), accepted(1), accepted(2)], Final({}, {}), "accepted beside 1"),
+        ([keyed(1), keyed(2), put_off(1), accepted(2)], Final({}, {}), "accepted beside 1"),
+        ([keyed(1), Confirmed(1.0, 1)], Final({}, {}), "confirmed, and not accepted"),
+        ([keyed(1), Gone(1.0, 1)], Final({}, {}), "told that it is gone"),
     ],
 )
 def test_says(history: list[Event], final: Final, what: str) -> None:

@@ -21,6 +21,7 @@ from trioqueue import (
     ReentrantCall,
     Registry,
     Rejection,
+    ResultNotKept,
     StoreUnavailable,
     command,
     entity_id,
@@ -41,6 +42,12 @@ GIVES_UP = (OutcomeUnknown, StoreUnavailable, Closed)
 
 NO_ANSWER = (DeadlineExceeded, CallFailed, CallCancelled, ReentrantCall)
 
+DELAYS = (0.02, 0.3, 1.0, 1.0, 3.0, 6.0)
+"""Seconds by which a command is put off."""
+
+KEYS = ("a", "b", "c")
+"""Of each ledger: few, so that several commands have one."""
+
 
 @attrs.define
 class Refused(Rejection):
@@ -58,7 +65,7 @@ class Work(Command[int]):
     number: int
     fate: str = "done"
     seconds: float = 0.0
-    children: list[str] = attrs.field(factory=list)  # "ledger:number"
+    children: list[str] = attrs.field(factory=list)  # "ledger:number:seconds" by which it is put off, or "0"
     calls: str = ""  # a ledger
 
 
@@ -90,6 +97,7 @@ class Workload:
         self.sending = True
         self.confirmed = 0
         self._numbers = itertools.count(1)
+        self._keys: dict[int, str] = {}  # of commands that are about to be sent
         self.registry = Registry()
         self.registry.handles(Work)(self.work)
         self.registry.handles(Hang, timeout=0.3)(self.hang)
@@ -150,8 +158,8 @@ class Workload:
             await self._effect(number, context, slow=False)
             ledger.numbers.append(number)
             for child in command.children:
-                to, _, child_number = child.partition(":")
-                context.send(Work(to, int(child_number)))
+                to, child_number, seconds = child.split(":")
+                context.send(Work(to, int(child_number)), delay=float(seconds) or None)
             if command.calls:
                 with trio.move_on_after(1.0):
                     await self._call(context.call, command.calls)
@@ -198,8 +206,14 @@ class Workload:
                 if not self.sending:
                     break
                 kind = dice.random()
-                if kind < 0.55:
+                if kind < 0.4:
                     await self._send(queues, [self._command(dice, line)])
+                elif kind < 0.48:
+                    await self._send(queues, [self._command(dice, "")], delay=dice.choice(DELAYS))
+                elif kind < 0.55:
+                    delay = dice.choice((None, None, *DELAYS))
+                    one = self._command(dice, "" if delay else line, key=dice.choice(KEYS))
+                    await self._send(queues, [one], delay=delay)
                 elif kind < 0.7:
                     many = [self._command(dice, line) for _ in range(dice.randint(2, 8))]
                     await self._send(queues, many)
@@ -210,10 +224,11 @@ class Workload:
                     for _ in range(4):  # at once: any may overtake any
                         calls.start_soon(self._send, queues, [self._command(dice, "")])
                 else:
-                    calls.start_soon(self._call_patiently, queues, dice.choice([0.02, 0.5, 3.0, 30.0]))
+                    key = dice.choice(KEYS) if dice.random() < 0.2 else ""
+                    calls.start_soon(self._call_patiently, queues, dice.choice([0.02, 0.5, 3.0, 30.0]), key)
             calls.cancel_scope.deadline = trio.current_time() + 2.0
 
-    def _command(self, dice: Random, line: str) -> Work | Hang:
+    def _command(self, dice: Random, line: str, *, key: str = "") -> Work | Hang:
         number, ledger, fate = next(self._numbers), self._ledger(), dice.choice(FATES)
         children: tuple[int, ...] = ()
         made: Work | Hang
@@ -223,17 +238,23 @@ class Workload:
             if dice.random() < 0.3:
                 children = tuple(next(self._numbers) for _ in range(dice.randint(1, 3)))
             to = [self._ledger() for _ in children]
+            delays = [dice.choice((0, 0, 0, *DELAYS)) for _ in children]
             made = Work(
                 ledger,
                 number,
                 fate,
                 seconds=dice.choice(self.handling),
-                children=[f"{ledger_id}:{child}" for ledger_id, child in zip(to, children, strict=True)],
+                children=[
+                    f"{ledger_id}:{child}:{delay}"
+                    for ledger_id, child, delay in zip(to, children, delays, strict=True)
+                ],
                 calls=self._ledger() if fate == "call" else "",
             )
             for ledger_id, child in zip(to, children, strict=True):
                 self._asked(child, ledger_id, "", "done")
-        self._asked(number, ledger, line, fate, children=children)
+        self._asked(number, ledger, line, fate, children=children, key=key)
+        if key:
+            self._keys[number] = key
         return made
 
     def _asked(
@@ -245,15 +266,18 @@ class Workload:
         *,
         bounded: bool = False,
         children: tuple[int, ...] = (),
+        key: str = "",
     ) -> None:
         now = trio.current_time()
-        self.write(history.Asked(now, number, f"ledger/{ledger}", line, fate, bounded, children))
+        self.write(history.Asked(now, number, f"ledger/{ledger}", line, fate, bounded, children, key))
 
-    async def _send(self, queues: AtomicQueues, commands: list[Work | Hang]) -> None:
+    async def _send(
+        self, queues: AtomicQueues, commands: list[Work | Hang], delay: float | None = None
+    ) -> None:
         process = current_process()
         try:
             if len(commands) == 1:
-                await queues.send(commands[0])
+                await queues.send(commands[0], delay=delay, key=self._keys.pop(commands[0].number, None))
             else:
                 await queues.send_many(commands)
         except GIVES_UP:
@@ -267,22 +291,27 @@ class Workload:
                 self.confirmed += 1
                 self.write(history.Confirmed(trio.current_time(), one.number))
 
-    async def _call_patiently(self, queues: AtomicQueues, patience: float) -> None:
+    async def _call_patiently(self, queues: AtomicQueues, patience: float, key: str) -> None:
         with trio.move_on_after(patience):
-            await self._call(queues.call, self._ledger())
+            await self._call(queues.call, self._ledger(), key)
 
-    async def _call(self, call: Callable[[Command[int]], Any], ledger: str) -> None:
+    async def _call(self, call: Callable[..., Any], ledger: str, key: str = "") -> None:
         number = next(self._numbers)
         fate = self.dice.choice(FATES)
         fate = "done" if fate == "call" else fate
-        self._asked(number, ledger, "", fate, bounded=True)
+        self._asked(number, ledger, "", fate, bounded=not key, key=key)
         process = current_process()
         try:
-            answer = await call(Hang(ledger, number) if fate == "hang" else Work(ledger, number, fate))
+            made = Hang(ledger, number) if fate == "hang" else Work(ledger, number, fate)
+            answer = await call(made, key=key or None)
         except (*GIVES_UP, *NO_ANSWER):
             return
+        except ResultNotKept:
+            if not process.dead:
+                self.write(history.Gone(trio.current_time(), number))
+            return
         except Refused as refused:
-            if refused.number != number and not process.dead:
+            if refused.number != number and not key and not process.dead:
                 self.write(
                     history.Wrong(trio.current_time(), f"{number} got the refusal of {refused.number}")
                 )

@@ -21,6 +21,7 @@ from trioqueue.protocol.lifecycle import Mode
 from trioqueue.runtime.supervisor import REJOIN_PAUSE
 from trioqueue.stores.memory.mailboxes import client_of
 from trioqueue.stores.memory.records import Mailbox
+from trioqueue.stores.memory.server import OVERDUE_US
 from trioqueue.testing import MemoryHarness, audit, audit_drained
 
 from . import history
@@ -30,10 +31,13 @@ from .history import Event, Final
 from .network import QUIET, Link, Network, SimulatedStore
 from .process import Process, scheduling
 from .server import SimulatedServer
-from .workload import Workload
+from .workload import DELAYS, Workload
 
 SLACK = 0.5
 """Seconds that healing may take beyond what is promised: answers on their way."""
+
+LONGEST_DELAY_US = round(max(DELAYS) * 1e6)
+"""Nothing is put off for longer, by a clock that is not set."""
 
 SETTLES_WITHIN = 300.0
 """Seconds in which all that was accepted is settled once nothing goes wrong."""
@@ -263,11 +267,19 @@ class World:
         self.workload.sending = False
         await trio.sleep(bound / 2)
         self._audit()
+        if lost := self._not_moved():
+            self.write(history.Wrong(trio.current_time(), f"nobody moves what is due: {lost}"))
         ill = self._not_healed(began_us)
         await trio.sleep(SLACK)  # a claim may just be on its way
         for entity, why in self._not_healed(began_us).items():
             if ill.get(entity) == why:
                 self.write(history.Wrong(trio.current_time(), f"{entity} is not healed: {why}"))
+
+    def _not_moved(self) -> list[str]:
+        """Names what is longer due than it takes any pod to see that nobody moves it."""
+        longest_us = OVERDUE_US + round((self.plan.lease.heartbeat + SLACK) * 1e6)
+        due_us = self.server._now_us() - longest_us
+        return [name for name, one in self.server.later.commands.items() if one.due[0] < due_us]
 
     def _not_healed(self, began_us: int) -> dict[Entity, str]:
         """Names the entities that have work since then and nobody who does it, and says why."""
@@ -317,11 +329,17 @@ class World:
 
     async def _settle(self) -> None:
         """Waits until all is settled: without help, in a bounded time."""
+        server = self.server
+        if (left_us := server.later.left_us(server._now_us())) is not None and left_us > LONGEST_DELAY_US:
+            server.skew_us += left_us  # its clock was set back, and is put right
         with trio.move_on_after(SETTLES_WITHIN) as late:
-            while any(box.queue for box in self.server.mailboxes.values()):  # noqa: ASYNC110 - the server tells nobody
+            while server.later.commands or any(  # noqa: ASYNC110 - the server tells nobody
+                box.queue for box in server.mailboxes.values()
+            ):
                 await trio.sleep(0.1)
         if late.cancelled_caught:
-            left = {str(entity): _shown(box) for entity, box in self.server.mailboxes.items() if box.queue}
+            left = {str(entity): _shown(box) for entity, box in server.mailboxes.items() if box.queue}
+            left |= dict.fromkeys(server.later.commands, "put off")
             self.write(history.Wrong(trio.current_time(), f"did not settle: {left}"))
 
     async def _end(self, lives: trio.Nursery) -> None:

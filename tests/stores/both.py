@@ -165,11 +165,18 @@ class Both:
                     self.fail(f"{key} would be kept for ever")
                 self.link.ask("DEL", key)
                 del self.memory.results[one]
+        for (entity, word), (until, _) in list(self.memory.keys.items()):
+            if until <= self.now:
+                key = self.keys.idempotency(entity, word)
+                if self.link.ask("PTTL", key) == -1:
+                    self.fail(f"{key} would be kept for ever")
+                self.link.ask("DEL", key)
+                del self.memory.keys[entity, word]
 
     def beat(self, member: Member, types: frozenset[str]) -> Any:
         """Beats as the heartbeat's thread does."""
-        ready = [self.keys.placement(t)[1] for t in sorted(types)]
-        what, keys = script("beat"), [*self.keys.common, self.keys.later[0], *ready]
+        what, ready = script("beat"), [self.keys.placement(t)[1] for t in sorted(types)]
+        keys = [*self.keys.common, self.keys.later[0], *ready]
         answer = self.link.run(
             hiredis.pack_command(
                 ("EVALSHA", what.sha, len(keys), *keys, self.keys.channel, *member, 0, PAGE, CHUNK)

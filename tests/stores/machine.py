@@ -17,7 +17,7 @@ from stores.script_link import run
 
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import ClaimWish, Commit, DeadLetter, Fenced, Member, Outgoing, Reply
+from trioqueue.stores.contract import ClaimWish, Commit, DeadLetter, Fenced, Member, Outgoing, Reply, Terms
 from trioqueue.stores.memory.mailboxes import client_of
 from trioqueue.stores.redis.batch import ClaimSection, CommitSection
 from trioqueue.stores.redis.replies import check_word, claim_answer, commit_answer
@@ -31,7 +31,9 @@ class Shape:
     retry_ms: int | None = None
     failed: bool = True
     state: bool = False
-    children: tuple[Entity, ...] = ()
+    children: tuple[
+        tuple[Entity, int | None], ...
+    ] = ()  # and the seconds by which each is put off; None: no terms
     reply: str | None = None  # to which client; "": to nobody; None: no reply
     keep_ms: int = 60_000
     dead: bool = False
@@ -45,7 +47,7 @@ SHAPES = st.builds(
     retry_ms=st.sampled_from([None, None, 0, 700, 30_000, 3_000_000]),
     failed=st.sampled_from([True, True, False]),
     state=st.booleans(),
-    children=st.lists(entities, max_size=2).map(tuple),
+    children=st.lists(st.tuples(entities, st.sampled_from([None, None, 0, 1, 8, 40])), max_size=2).map(tuple),
     reply=st.sampled_from([None, "", *CLIENTS]),
     keep_ms=st.sampled_from([60_000, 600_000, 0]),
     dead=one_in_three,
@@ -183,12 +185,17 @@ class StoreMachine(SendMachine):
             retry_ms=shape.retry_ms if pops < len(queue) else None,
             failed=shape.failed,
             state=self.command() if shape.state else None,
-            children=[Outgoing(e, self.command()) for e in shape.children],
+            children=[self.child(e, seconds) for e, seconds in shape.children],
             replies=replies if shape.reply is not None else [],
             dead=[DeadLetter(one, b"why") for one in settled] if shape.dead else [],
             settled_cancels=cancels if shape.settles else [],
             want=shape.want,
         )
+
+    def child(self, entity: Entity, seconds: int | None) -> Outgoing:
+        name = self.command()
+        terms = None if seconds is None else Terms(name.decode(), seconds * 1_000_000)
+        return Outgoing(entity, name, terms)
 
     def is_sound(self, member: Member, commit: Commit) -> bool:
         """Says whether a commit, if it is applied now, settles no more than there is."""
@@ -248,6 +255,45 @@ class StoreMachine(SendMachine):
             lambda: self.memory.cancel(entity, one),
         )
 
+    @rule(
+        client=clients,
+        entity=entities,
+        place=st.integers(0, 3),
+        where=st.sampled_from(["put off", "put off", "queued", "queued", "settled", "nowhere"]),
+        keep_ms=st.sampled_from([0, 90_000]),
+        withdraws=st.booleans(),
+    )
+    def find(
+        self, client: str, entity: Entity, place: int, where: str, keep_ms: int, withdraws: bool
+    ) -> None:
+        """Somebody asks for a command, or cancels it, wherever it is."""
+        memory, store = self.memory, self.both.stores[client]
+        found: list[tuple[Entity, str]] = [(entity, "none")]
+        box = memory.mailboxes.get(entity)
+        if where == "put off":
+            found = [(one.entity, name) for name, one in memory.later.commands.items()] or found
+        elif where == "queued" and box:
+            found = [(entity, one.data.decode()) for one in box.queue] or found
+        elif where == "settled":
+            found = [(entity, name) for name in self.results] or found
+        of, name = found[place % len(found)]
+        begins, outcome = name.encode(), b"withdrawn"
+        if withdraws:
+            if name in memory.later.commands and name not in self.results:
+                self.results.append(name)
+            said = self.ask(
+                f"{client} withdraws {name} of {of}",
+                lambda: (run(store.withdraw(of, name, begins, outcome, keep_ms)), run(store.result(name))),
+                lambda: (memory.withdraw(of, name, begins, outcome, keep_ms), memory.result(name)),
+            )
+            self.both.answers.update([said[0]])
+            return
+        self.ask(
+            f"{client} looks for {name} of {of}",
+            lambda: run(store.is_queued(of, name, begins)),
+            lambda: name in memory.later.commands or memory.place_of(of, begins) is not None,
+        )
+
     def look(self, client: str, entity: Entity, member: Member) -> None:
         """What anybody may read."""
         store, memory = self.both.stores[client], self.memory
@@ -285,8 +331,12 @@ class StoreMachine(SendMachine):
             self.beat(last)
         for other in self.members[:-1]:
             self.reap(last, other)
-        self.pass_time(9000)  # beyond every due time
+        put_off = [one.due[0] - self.both.now for one in self.memory.later.commands.values()]
+        self.pass_time(
+            9000 + max([0, *put_off]) / 1e6
+        )  # beyond every due time, though the clock was set back
         self.beat(last)
+        self.move(last)
         self.assign(last, list(ENTITIES))
         for entity in list(self.memory.mailboxes):
             self.claim(last, [entity])

@@ -56,6 +56,7 @@ class FleetMachine(RuleBasedStateMachine):
         self.infos: dict[str, PodInfo] = {}
         self.asked: list[tuple[str, Ask, Ask, Callable[[], bool]]] = []  # what may be asked again as it is
         self.results: list[str] = []
+        self.put_off: dict[str, Entity] = {}  # commands that are or were put off, the newest ones
         self.is_whole = True
 
     def ask(
@@ -254,6 +255,54 @@ class FleetMachine(RuleBasedStateMachine):
             f"{self.name(member)} assigns {', '.join(map(str, listed))}",
             redis,
             lambda: sorted(map(str, self.memory.assign(member, listed))),
+        )
+
+    # -------------------------------------------------------------------------------- what is put off
+    @rule(number=numbers)
+    def one_moves(self, number: int) -> None:
+        self.move(self.pod(number))
+
+    def move(self, member: Member) -> None:
+        self.ask(
+            f"{self.name(member)} moves what is due",
+            lambda: run(self.store(member).move(member)),
+            lambda: self.memory.move(member),
+        )
+
+    @rule(number=numbers, places=st.lists(st.integers(0, 5), max_size=3), chunk=st.integers(1, 3))
+    def one_moves_a_chunk(self, number: int, places: list[int], chunk: int) -> None:
+        """One call of a move, that may go no further, name what is not due, or be a copy of an earlier one."""
+        member = self.pod(number)
+        store, later = self.store(member), self.memory.later
+        waiting = {**self.put_off, **{one: kept.entity for one, kept in later.commands.items()}}
+        self.put_off = dict(list(waiting.items())[-20:])
+        names = list(self.put_off)[::-1]
+        named = [(names[at], self.put_off[names[at]]) for at in places if at < len(names)]
+
+        def redis() -> Any:
+            keys = [*store._keys.later, *store._whole([entity for _, entity in named])]
+            texts = [text for one, entity in named for text in (one, str(entity), entity.type)]
+            left, foreign, *answer = run(store._call("move", keys, [chunk, *texts], member=member))
+            assert not foreign
+            return left, [one.decode() for one in answer[::2]]
+
+        def memory() -> Any:
+            self.memory._registered(member)
+            now = self.both.now
+            for one, _ in named:
+                kept = later.commands.get(one)
+                if kept is not None and kept.due[0] <= now:
+                    later.take_out(one)
+                    self.memory._push(kept.entity, kept.queued, prefer=None)
+            left = later.left_us(now)
+            due = sorted(kept.due for kept in later.commands.values() if kept.due[0] <= now)
+            return -1 if left is None else max(left, 0), [one for _, _, one in due[:chunk]]
+
+        self.ask(
+            f"{self.name(member)} moves {', '.join(one for one, _ in named)} if due",
+            redis,
+            memory,
+            again=False,
         )
 
     # -------------------------------------------------------------------------------- time and servers

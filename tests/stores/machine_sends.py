@@ -1,6 +1,7 @@
 """The part of the machine that sends: groups in one call, lost, unanswered or refused, and copies that arrive late."""
 
 import contextlib
+from collections import Counter
 from typing import Any
 
 import attrs
@@ -8,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 from stores.both import normal
 from stores.machine_fleet import FleetMachine, clients, entities, one_in_three, some_entities
-from stores.pictures import CLIENTS
+from stores.pictures import CLIENTS, WORDS
 from stores.script_link import argument
 
-from trioqueue._errors import OutcomeUnknown, StoreFull
+from trioqueue._errors import MailboxFull, OutcomeUnknown, StoreFull
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import ClaimWish, Group, LeaseLost, Member, NotClaimed, Outgoing
+from trioqueue.stores.contract import ClaimWish, Group, LeaseLost, Member, NotClaimed, Outgoing, Terms
 from trioqueue.stores.memory.mailboxes import Quarantined, client_of
 from trioqueue.stores.redis.batch import SendSection
 from trioqueue.stores.reports import Queued
@@ -46,6 +47,39 @@ class Token:
     done: int
 
 
+LIMITS = {"c0": {}, "c1": {"a": 3}, "c2": {"a": 2, "b": 1}}
+"""How many commands a mailbox may hold for a client: its own, as it is in one process."""
+
+DELAYS = st.sampled_from([0, 0, 0, 1, 8, 8, 40])
+"""Seconds by which a command is put off."""
+
+WINDOW_MS = 15_000
+"""How long a key stands for its first command."""
+
+
+@attrs.frozen
+class Asks:
+    """What is asked for the commands of a group: every second one is put off; with a key, the group is one command."""
+
+    delay: int = 0
+    key: str = ""
+    bare: bool = True  # without terms where nothing is asked
+
+    def of(self, number: int, name: str) -> Terms | None:
+        delay = self.delay if number % 2 == 0 else 0
+        if not delay and not self.key and self.bare:
+            return None
+        return Terms(name, delay * 1_000_000, self.key, WINDOW_MS if self.key else 0)
+
+
+NOTHING = Asks()
+ASKS = st.one_of(
+    st.just(NOTHING),
+    st.builds(Asks, delay=DELAYS, bare=st.booleans()),
+    st.builds(Asks, delay=DELAYS, key=st.sampled_from(["", *WORDS])),
+)
+
+
 class SendMachine(FleetMachine):
     """A fleet, and its clients that send."""
 
@@ -59,7 +93,15 @@ class SendMachine(FleetMachine):
 
     def command(self) -> bytes:
         self.commands += 1
-        return b"%d" % self.commands
+        return b"%04d" % self.commands  # none begins as another one does
+
+    def group(self, entities: list[Entity], asks: Asks, client: str) -> Group:
+        names = [self.command() for _ in entities[: 1 if asks.key else None]]
+        commands = [
+            Outgoing(entity, name, asks.of(number, name.decode()))
+            for number, (entity, name) in enumerate(zip(entities, names, strict=False))
+        ]
+        return Group(commands, limits=LIMITS[client])
 
     def version(self, entity: Entity) -> str:
         return self.memory.states.get(entity, ("",))[0]
@@ -73,18 +115,26 @@ class SendMachine(FleetMachine):
     @rule(
         client=clients,
         groups=st.lists(some_entities, min_size=1, max_size=3),
+        asks=st.tuples(ASKS, ASKS, ASKS),
         by=st.sampled_from(["nobody", "pod", "pod", "wishing pod", "wishing pod"]),
         fate=st.sampled_from(["answered", "answered", "answered", "lost", "lost", "unanswered", "refused"]),
         unknown=st.booleans(),
         have=st.booleans(),
     )
     def send(
-        self, client: str, groups: list[list[Entity]], by: str, fate: str, unknown: bool, have: bool
+        self,
+        client: str,
+        groups: list[list[Entity]],
+        by: str,
+        fate: str,
+        unknown: bool,
+        have: bool,
+        asks: tuple[Asks, ...] = (NOTHING, NOTHING, NOTHING),
     ) -> None:
         """One call with some groups, and with those of before that nobody knows about."""
         mine = [one for one in self.members if client_of(one.incarnation) == client]
         member = mine[-1] if mine and by != "nobody" else None
-        fresh = [Group([Outgoing(e, self.command()) for e in group]) for group in groups]
+        fresh = [self.group(group, asked, client) for group, asked in zip(groups, asks, strict=False)]
         asked = [*fresh, *(self.unknown[client] if unknown else [])]
         wishes: list[tuple[ClaimWish, ...]] = [
             tuple(
@@ -104,6 +154,8 @@ class SendMachine(FleetMachine):
             link.sends.clear()
             link.voids.clear()
             link.fate = fate
+            for group in asked:
+                group.first_id = ""
             for number, (group, wished) in enumerate(zip(asked, wishes, strict=True)):
                 batcher.send(
                     SendSection(
@@ -121,32 +173,36 @@ class SendMachine(FleetMachine):
             every = {wish.entity: wish for wished in wishes for wish in wished}
             whole.append(Sent(link.sends[0], client, low, tuple(asked), member, tuple(every.values())))
             self.sent += whole
-            return [_said(answers[number]) for number in range(len(asked))], [*map(_claim, claims)]
+            said = [_said(group, answers[number]) for number, group in enumerate(asked)]
+            return said, [*map(_claim, claims)]
 
         def memory() -> Any:
-            told = {"answered": None, "lost": "unknown", "unanswered": "unknown", "refused": None}[fate]
-            dups: list[Any]
-            if fate == "refused":
-                dups = []
-                for group, packed in zip(asked, link.voids, strict=True):
-                    low, sequence = int(argument(packed, 2)), int(argument(packed, 3))
-                    assert sequence == group.sequence
-                    self.voided.append((packed, client, low, sequence))
-                    dups.append(True if self.void(client, low, sequence) else "refused")
-                answered: dict[Entity, Any] = {}
-            else:
-                dups, answered = self.take(whole[0]) if fate != "lost" else ([], {})
-            told_all = [told] * len(asked) if told else dups
-            heard = answered if fate == "answered" else {}
+            words: list[Any] = ["refused"] * len(asked)
+            answered: dict[Entity, Any] = {}
+            if fate in ("answered", "unanswered"):
+                words, answered = self.take(whole[0])
+            refused = [group for group, word in zip(asked, words, strict=True) if _is_refused(word)]
+            for group, packed in zip(refused, link.voids, strict=fate == "refused"):
+                low, sequence = int(argument(packed, 2)), int(argument(packed, 3))
+                assert sequence == group.sequence
+                self.voided.append((packed, client, low, sequence))
+                if self.void(client, low, sequence):
+                    words[asked.index(group)] = True
+            if fate in ("lost", "unanswered"):
+                words, answered = ["unknown"] * len(asked), {}
             claimed = [
-                (wish.entity, heard.get(wish.entity, NotClaimed())) for wished in wishes for wish in wished
+                (wish.entity, answered.get(wish.entity, NotClaimed())) for wished in wishes for wish in wished
             ]
-            return told_all, [*map(_claim, claimed)]
+            return words, [*map(_claim, claimed)]
 
         to = " + ".join(
-            "[" + " ".join(f"{c.data.decode()}:{c.entity}" for c in group.commands) + "]" for group in asked
+            "[" + " ".join(f"{c.data.decode()}:{c.entity}{_terms(c)}" for c in group.commands) + "]"
+            for group in asked
         )
-        self.ask(f"{client} sends {to} by {by} of {self.name(member)}, {fate}", redis, memory, again=False)
+        words, _ = self.ask(
+            f"{client} sends {to} by {by} of {self.name(member)}, {fate}", redis, memory, again=False
+        )
+        self.both.answers.update(word[0] for word in words if isinstance(word, tuple))
         settled = fate in ("answered", "refused")
         for group in asked:
             if settled and group in self.unknown[client]:
@@ -156,7 +212,7 @@ class SendMachine(FleetMachine):
         for entity, claim in claims:
             self.keep(member, entity, claim)
 
-    def take(self, sent: Sent) -> tuple[list[bool], dict[Entity, Any]]:
+    def take(self, sent: Sent) -> tuple[list[Any], dict[Entity, Any]]:
         """Does in memory what one send call does: groups in turn, entities in the order of naming, then wishes."""
         memory, member = self.memory, sent.member
         if member and not sent.wishes and not self.both.link.is_known:
@@ -167,30 +223,83 @@ class SendMachine(FleetMachine):
         order = sent.entities()
         wishes = sorted(sent.wishes, key=lambda wish: order.index(wish.entity))
         if len(sent.groups) == 1:
-            [group] = sent.groups
+            return self.take_one(sent, member, wishes)
+        return self.take_many(sent, member, wishes)
+
+    def take_one(
+        self, sent: Sent, member: Member | None, wishes: list[ClaimWish]
+    ) -> tuple[list[Any], dict[Entity, Any]]:
+        memory, [group] = self.memory, sent.groups
+        first = memory.first_id(group.commands)
+        try:
             duplicate, claims = memory.send(
-                sent.client, sent.low, group.sequence, group.commands, member, wishes
+                sent.client, sent.low, group.sequence, group.commands, member, wishes, group.limits
             )
-            return [duplicate], dict(claims)
-        fresh = [memory.producers[sent.client].takes(sent.low, group.sequence) for group in sent.groups]
+        except MailboxFull as full:
+            self.tell_low(sent.client, sent.low)
+            return [("full", full.entity)], {wish.entity: NotClaimed() for wish in wishes}
+        return [("known", first) if first else duplicate], dict(claims)
+
+    def take_many(
+        self, sent: Sent, member: Member | None, wishes: list[ClaimWish]
+    ) -> tuple[list[Any], dict[Entity, Any]]:
+        """Several groups: none is written before all were judged, and each sees those before it."""
+        memory, now, seen = self.memory, self.both.now, self.memory.producers[sent.client]
+        words: list[Any] = []
+        taken: list[Outgoing] = []
+        heard: set[Entity] = set()
+        repeated: set[Entity] = set()
+        for group in sent.groups:
+            named, first = {one.entity for one in group.commands}, memory.first_id(group.commands)
+            is_new = seen.is_new(sent.low, group.sequence)
+            full = is_new and not first and self.overfull(group, taken)
+            if not full:
+                heard |= named
+                repeated |= set() if seen.takes(sent.low, group.sequence) else named
+            words.append(("known", first) if first else ("full", str(full)) if full else not is_new)
+            if is_new and not first and not full:
+                for one in group.commands:
+                    taken.append(one)
+                    if one.terms and one.terms.key:
+                        until = now + one.terms.key_ms * 1000
+                        memory.keys.keep((one.entity, one.terms.key), until, one.terms.command_id)
+        self.tell_low(sent.client, sent.low)
         here = None
         with contextlib.suppress(LeaseLost, Quarantined):
             here = member and memory._registered(member) and member.incarnation
-        claims = []
-        for entity in order:
-            for is_new, group in zip(fresh, sent.groups, strict=True):
-                for command in group.commands:
-                    if is_new and command.entity == entity:
-                        memory._push(entity, Queued(self.both.now, command.data), prefer=here)
+        for entity in sent.entities():
+            for one in taken:
+                if one.entity == entity and not (one.terms and one.terms.delay_us):
+                    memory._push(entity, Queued(now, one.data), prefer=here)
+        for one in taken:
+            if one.terms and one.terms.delay_us:
+                memory._accept(one, prefer=here)
+        claims = {}
         for wish in wishes:
             box = memory.mailboxes.get(wish.entity)
-            repeated = any(
-                not is_new and wish.entity in [one.entity for one in group.commands]
-                for is_new, group in zip(fresh, sent.groups, strict=True)
-            )
-            if here and member and box and box.owner == here and (box.mode is Mode.PARKED or repeated):
-                claims.append((wish.entity, memory.claim(member, wish.entity, wish.have, wish.fetch)))
-        return [not is_new for is_new in fresh], dict(claims)
+            mine = here and member and box and box.owner == here and wish.entity in heard
+            if mine and box and member and (box.mode is Mode.PARKED or wish.entity in repeated):
+                claims[wish.entity] = memory.claim(member, wish.entity, wish.have, wish.fetch)
+        return words, claims
+
+    def overfull(self, group: Group, before: list[Outgoing]) -> Entity | None:
+        """Says for which entity a group, behind others of its call, is too much."""
+        more = Counter(one.entity for one in before if not (one.terms and one.terms.delay_us))
+        for one in group.commands:
+            limit = group.limits.get(one.entity.type)
+            if limit is not None and not (one.terms and one.terms.delay_us):
+                more[one.entity] += 1
+                box = self.memory.mailboxes.get(one.entity)
+                if (len(box.queue) if box else 0) + more[one.entity] > limit:
+                    return one.entity
+        return None
+
+    def tell_low(self, client: str, low: int) -> None:
+        """Notes in memory the lowest open sequence of a call, which tells it even if it takes nothing."""
+        seen = self.memory.producers[client]
+        seen.low = max(seen.low, low)
+        seen.gaps = {gap for gap in seen.gaps if gap >= seen.low}
+        seen.voided = {number for number in seen.voided if number >= seen.low}
 
     def void(self, client: str, low: int, sequence: int) -> bool:
         """Voids in memory, with the lowest open sequence, that a network's late copies make necessary."""
@@ -198,9 +307,7 @@ class SendMachine(FleetMachine):
         repeated = sequence in seen.voided
         taken = self.memory.void(client, sequence)
         if not taken and not repeated:
-            seen.low = max(seen.low, low)
-            seen.gaps = {gap for gap in seen.gaps if gap >= seen.low}
-            seen.voided = {number for number in seen.voided if number >= seen.low}
+            self.tell_low(client, low)
         return taken
 
     @precondition(lambda self: self.sent)
@@ -220,18 +327,20 @@ class SendMachine(FleetMachine):
         said = " ".join(str(group.sequence) for group in sent.groups)
         self.ask(
             f"late: a copy of {sent.client}'s send of {said}, low {sent.low}",
-            lambda: [word == b"DUPLICATE" for word in self.both.link.run(sent.packed)[: len(sent.groups)]],
+            lambda: [*map(_word, self.both.link.run(sent.packed)[: len(sent.groups)])],
             lambda: self.take(sent)[0],
             again=False,
         )
 
-    @rule(entity=entities, count=st.integers(1, 3), wishing=st.booleans(), overtakes=one_in_three)
-    def send_some(self, entity: Entity, count: int, wishing: bool, overtakes: bool = False) -> None:
+    @rule(entity=entities, count=st.integers(1, 3), wishing=st.booleans(), overtakes=one_in_three, asks=ASKS)
+    def send_some(
+        self, entity: Entity, count: int, wishing: bool, overtakes: bool = False, asks: Asks = NOTHING
+    ) -> None:
         """A client at its best, that of the owner; though an earlier send of it may be overtaken."""
         client, by = client_of(self.owner(entity).incarnation), "wishing pod" if wishing else "pod"
         if overtakes:
             self.send(client, [[entity]], by, "lost", False, False)
-        self.send(client, [[entity] * count], by, "answered", False, False)
+        self.send(client, [[entity] * count], by, "answered", False, False, (asks,))
         if overtakes:
             self.send_arrives_late(1, False)
 
@@ -242,14 +351,33 @@ class SendMachine(FleetMachine):
         self.unknown[client].clear()
 
 
-def _said(answer: object) -> object:
+def _said(group: Group, answer: object) -> object:
     match answer:
         case OutcomeUnknown():
             return "unknown"
         case StoreFull():
             return "refused"
+        case MailboxFull(entity=entity):
+            return "full", entity
         case _:
-            return answer
+            return ("known", group.first_id) if group.first_id else answer
+
+
+def _word(word: bytes) -> object:
+    """Reads a word of the script as `_said` tells it."""
+    kind, _, rest = word.decode().partition(" ")
+    return (kind.lower(), rest) if rest else kind == "DUPLICATE"
+
+
+def _is_refused(word: object) -> bool:
+    return word == "refused" or isinstance(word, tuple) and word[0] == "full"
+
+
+def _terms(command: Outgoing) -> str:
+    terms = command.terms
+    if terms is None:
+        return ""
+    return f"+{terms.delay_us // 1_000_000}s" * bool(terms.delay_us) + f"={terms.key}" * bool(terms.key)
 
 
 def _claim(claim: tuple[Entity, Any]) -> Any:

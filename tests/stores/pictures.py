@@ -15,6 +15,8 @@ from trioqueue.testing import MemoryHarness, Snapshot, World
 
 CLIENTS = ("c0", "c1", "c2")
 TYPES = ("a", "b")
+WORDS = ("k", "l")
+"""Idempotency keys."""
 ENTITIES = tuple(Entity(*name.split("/")) for name in ("a/x", "a/y", "a/z", "b/x", "b/y"))
 
 
@@ -55,7 +57,14 @@ def memory_picture(memory: MemoryServer) -> dict[str, Any]:
             memory.generation_from,
             memory.quarantine_until_us,
             memory.last_tick_us if memory.incarnations else None,
+            memory._clock,
         ),
+        # In the order in which they will be moved.
+        "later": [
+            (one.due[0], name, str(one.entity), one.queued.accepted_us, one.queued.data)
+            for name, one in sorted(memory.later.commands.items(), key=lambda item: item[1].due)
+        ],
+        "keys": {key: name for key, (_, name) in memory.keys.items()},
         "states": {e: b"%s %s" % (version.encode(), data) for e, (version, data) in memory.states.items()},
         "dead": {kind: {one.command_id: one.record for one in memory.dead[kind].values()} for kind in TYPES},
         "producers": {
@@ -84,6 +93,9 @@ def pack_reads(keys: Keys) -> tuple[bytes, int]:
     for client in CLIENTS:
         producer, gaps = keys.sequences(client)
         reads += [("GET", producer), ("ZRANGE", gaps, 0, -1)]
+    index, envelopes = keys.later
+    reads += [("ZRANGE", index, 0, -1, "WITHSCORES"), ("HGETALL", envelopes)]
+    reads += [("GET", keys.idempotency(entity, word)) for entity in ENTITIES for word in WORDS]
     return b"".join(map(hiredis.pack_command, reads)), len(reads)
 
 
@@ -142,6 +154,8 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
         voided = {int(gap[1:]) for gap in gaps if gap[:1] == b"v"}
         missing = {int(gap) for gap in gaps if gap[:1] != b"v"}
         producers[client] = (low, high, *({n for n in some if n >= low} for some in (missing, voided)))
+    later = _later(next(replies), next(replies))
+    known = {(entity, word): next(replies) for entity in ENTITIES for word in WORDS}
     strays = {field for field in fleet if field.partition(":")[2] not in renewed}
     assert not strays, f"fleet keeps {strays}, of pods that have left"
     counts = {f.removeprefix("ready:"): int(n) for f, n in meta.items() if f.startswith("ready:")}
@@ -170,11 +184,27 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
             int(meta.get("generation_from", 0)),
             _number(meta, "quarantine_until"),
             _number(meta, "last_tick"),
+            meta.get("clock"),
         ),
+        "later": later,
+        "keys": {key: name.decode() for key, name in known.items() if name is not None},
         "states": states,
         "dead": dead,
         "producers": producers,
     }
+
+
+def _later(index: list[Any], envelopes: dict[bytes, bytes]) -> list[tuple[Any, ...]]:
+    """Understands what is put off, and asserts that no command is in one of both places alone."""
+    later: list[tuple[Any, ...]] = []
+    for member, due in index:
+        number, _, name = member.partition(b" ")
+        kept, accepted, size, rest = envelopes[name].split(b" ", 3)
+        assert kept == number, f"{name} is kept as {kept}, and waits as {number}"
+        entity, data = rest[: int(size)], rest[int(size) :]
+        later.append((round(due), name.decode(), entity.decode(), int(accepted), data))
+    assert len(later) == len(envelopes), f"of {set(envelopes)} only {later} will be due"
+    return later
 
 
 def differences(where: str, ours: Any, theirs: Any) -> list[str]:

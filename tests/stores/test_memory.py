@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
-from trioqueue.stores.contract import Backoff, Claimed, Commit, Group, Outgoing, PodInfo, Reply
+from trioqueue.stores.contract import Backoff, Claimed, Commit, Group, Outgoing, PodInfo, Reply, Terms
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store, trio_now_us
 from trioqueue.stores.reports import Report, Silent
@@ -190,3 +190,17 @@ async def test_waiting_in_quarantine_can_be_cancelled(autojump_clock: MockClock)
             await store.claim(member, A)
         assert scope.cancelled_caught
     audit(await harness.world())
+
+
+async def test_what_was_put_off_and_withdrawn_leaves_nothing(autojump_clock: MockClock) -> None:
+    """A timer that is set and cancelled again and again must not be remembered until it would have been due."""
+    server = MemoryServer(trio_now_us)
+    async with open_memory_store(server) as store:
+        await store.send(Group([Outgoing(A, b"kept", Terms("kept", delay_us=2_000_000))]))
+        for number in range(1000):
+            terms = Terms(f"{number}", delay_us=86_400_000_000 - number)
+            await store.send(Group([Outgoing(A, b"timer", terms)]))
+            assert await store.withdraw(A, terms.command_id, b"timer", b"cancelled", 0) == "dropped"
+        assert len(server.later._heap) < 200
+        member = await store.join(INFO)
+        assert (await store.move(member) or 0) == pytest.approx(2, abs=0.1)

@@ -28,7 +28,7 @@ USUAL = settings(
 THOROUGH = settings(USUAL, max_examples=600, phases=[Phase.generate])
 """For what must be found, at the first sight of which it ends."""
 
-ANSWERS = "Claimed Empty Backoff NotYours Next Parked Fenced Report LOST WAIT INCOMPATIBLE"
+ANSWERS = "Claimed Empty Backoff NotYours Next Parked Fenced Report LOST WAIT INCOMPATIBLE known full dropped told late"
 """What must have been answered at least once, as otherwise little was compared."""
 
 MUTANTS: dict[str, Change] = {
@@ -74,6 +74,65 @@ MUTANTS: dict[str, Change] = {
     "no quarantine": ("if not fresh or known ~= '' then", "if false then"),
     "an old server's pod is heard": ("if meta[1] ~= generation then", "if false then"),
     "a pause of the store is a silence": ("if gap < 0 or gap > 2 * heartbeat then", "if false then"),
+    "moved before it is due": ("foreign = time_us(), 9, 0", "foreign = time_us() + 5000000, 9, 0"),
+    "a copy of a move is not looked at": (
+        "ZSCORE', LATER, one.number .. ' ' .. id) or now + 1",
+        "TIME')[3] or 0",
+    ),
+    "what was moved stays in memory": ("redis.call('HDEL', delayed, id)", ""),
+    "withdrawn and still put off": (
+        "take_out(LATER, DELAYED, one.number, id)\n    redis.call('SET'",
+        "redis.call('SET'",
+    ),
+    "what was withdrawn leaves no outcome": ("redis.call('SET', KEYS[11], ARGV[5], 'PX', ARGV[6])", ""),
+    "a head that may run is said to be dropped": (
+        "'active' and 'TOLD' or 'DROPPED'",
+        "'active' and 'DROPPED' or 'DROPPED'",
+    ),
+    "the youngest pod keeps the clock": (
+        "tonumber(number_of(pods[i])) < tonumber(number_of(oldest))",
+        "tonumber(number_of(pods[i])) > tonumber(number_of(oldest))",
+    ),
+    "everybody comes for what is due": (
+        "if oldest == incarnation or left < -OVERDUE_US then",
+        "if true then",
+    ),
+    "nobody comes for what is overdue": (
+        "if oldest == incarnation or left < -OVERDUE_US then",
+        "if oldest == incarnation then",
+    ),
+    "the first one is put off in silence": ("hint(clock, 't')", "type(clock)"),
+    "a key is never known": (
+        "and (keyed[name] and keyed[name].id or redis.call('GET', name)) or nil",
+        "and nil",
+    ),
+    "a key is not known within its call": (
+        "(keyed[name] and keyed[name].id or redis.call('GET', name))",
+        "redis.call('GET', name)",
+    ),
+    "a key stands for the last command": (
+        "for name, one in pairs(keyed) do",
+        "for name, one in pairs({}) do",
+    ),
+    "what a key made superfluous keeps its number": ("if new and not full then", "if fresh then"),
+    "what is too much keeps no number": ("if new and not full then", "if new then"),
+    "a mailbox takes one too many": ("if more[x] > x.limit then", "if more[x] > x.limit + 1 then"),
+    "what is put off takes room": ("(width == 2 or tonumber(ARGV[i + 3]) == 0)", "true"),
+    "room is not shared within a call": ("more[x] or x.length + #x.commands", "more[x] or x.length"),
+    "a refused group claims": ("and mine and x.heard then", "and mine then"),
+    "a known key fences a worker": ("elseif not new and not too_large then", "elseif not too_large then"),
+    "children that are put off are lost": (
+        "put_off(KEYS[later], KEYS[later + 1], name, id, envelope, delay_us, now)",
+        "type(later)",
+    ),
+    "what is due goes to whoever moves it": (
+        "{ one.command }, nil, now)",
+        "{ one.command }, incarnation, now)",
+    ),
+    "a repeated retry is told that nothing is queued": (
+        "if retry_ms ~= '' then --",
+        "if wait > 0 then --",
+    ),
 }
 """Scripts that are broken in one place."""
 

@@ -282,10 +282,13 @@ class Sender:
         """Says that there is neither a command nor its outcome; False also where the store does not answer."""
         find = script("find")
         keys = [self._keys.entity(entity)[1], self._keys.later[1]]
-        packed = find.call(self._keys, keys, [command_id, beginning_of(self._codec, command_id)])
-        give_up_at = time.monotonic() + LAST_WORDS
+        beginning, give_up_at = beginning_of(self._codec, command_id), time.monotonic() + LAST_WORDS
+        found: object = 0
         try:
-            if self._links.call(find, packed, give_up_at) == 1:
+            while isinstance(found, int):  # how far it has looked
+                packed = find.call(self._keys, keys, [command_id, beginning, found])
+                found = self._links.call(find, packed, give_up_at)
+            if found == b"FOUND":
                 return False
             # It may have been settled in between.
             return self._links.ask(pack(("GET", self._keys.result(command_id))), give_up_at) is None

@@ -26,6 +26,9 @@ from .._errors import DecodeError, EncodeError
 from .._names import Entity
 from .codec import Codec
 
+LONGEST_KEPT_MS = 2**53
+"""No release writes a longer `k`.  The store would refuse it in the middle of a commit, which then stood by halves."""
+
 
 @attrs.frozen
 class Envelope:
@@ -131,8 +134,8 @@ def decode_envelope(codec: Codec, entity: Entity, data: bytes) -> Envelope:
         wrong = "h, the headers, is not an object of strings"
     elif sent_by.__class__ is not str:
         wrong = "s, the sender, is not a string"
-    elif keep_ms.__class__ is not int or keep_ms < 0:
-        wrong = "k, the milliseconds its outcome is kept, is not a non-negative int"
+    elif keep_ms.__class__ is not int or not 0 <= keep_ms <= LONGEST_KEPT_MS:
+        wrong = "k, the milliseconds its outcome is kept, is not an int of 0 to 2**53"
     else:
         deadline = None if deadline_ms is None else deadline_ms / 1000
         return Envelope(

@@ -92,6 +92,15 @@ def _at_most(high: int) -> Callable[[Any, "attrs.Attribute[Any]", int], None]:
     return check
 
 
+def _no_longer(high: float) -> Callable[[Any, "attrs.Attribute[Any]", float], None]:
+    def check(instance: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+        if value > high:
+            place = _place(instance, attribute)
+            raise BadDeclaration(f"{place}={value!r} is not legal: give {high:.0f} seconds at most.")
+
+    return check
+
+
 def _shorter(seconds: float, least: float) -> bool:
     """Compares as the store does, in whole microseconds: 1.5 * 0.2 is a little more than 0.3."""
     return round(seconds, 6) < round(least, 6)
@@ -110,6 +119,10 @@ def _error_types(value: object) -> tuple[type[Exception], ...]:
             )
     return given  # type: ignore[return-value]  # pyright: ignore[reportReturnType]
 
+
+LONGEST_KEPT = 3660 * 86_400.0
+"""Seconds, ten years, that an outcome or a key may be kept at most: Redis refuses a time beyond its numbers, and that
+in the middle of a script."""
 
 LONGEST_WAIT = 3600.0
 """Seconds that a retry may wait at most: a later due time tells the store that its clock was set back."""
@@ -211,8 +224,8 @@ class EntityPolicy:
     )
     fetch: int = attrs.field(default=64, validator=_count(1))
     max_pending: int | None = attrs.field(default=None, validator=attrs.validators.optional(_count(1)))
-    keep_results: float = attrs.field(default=0.0, validator=[_seconds(), _finite])
-    key_window: float = attrs.field(default=86_400.0, validator=[_seconds(0.001), _finite])
+    keep_results: float = attrs.field(default=0.0, validator=[_seconds(), _no_longer(LONGEST_KEPT)])
+    key_window: float = attrs.field(default=86_400.0, validator=[_seconds(0.001), _no_longer(LONGEST_KEPT)])
     on_exhausted: Literal["dead_letter", "pause"] = attrs.field(
         default="dead_letter", validator=_one_of("dead_letter", "pause")
     )

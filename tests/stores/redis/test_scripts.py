@@ -20,7 +20,7 @@ LUA = files("trioqueue.stores.redis") / "lua"
 FILES = {one.name.removesuffix(".lua"): one.read_text("utf-8") for one in LUA.iterdir() if one.is_file()}
 LIBRARY = {one.name.removesuffix(".lua"): one.read_text("utf-8") for one in (LUA / "lib").iterdir()}
 
-CALL = re.compile(r"redis\.call\('(\w+)'(?:,\s*([^,()]+(?:\[[^\]]*\])?))?")
+CALL = re.compile(r"redis\.p?call\('(\w+)'(?:,\s*([^,()]+(?:\[[^\]]*\])?))?")
 READS = {"EXISTS", "HEXISTS", "HMGET", "HGET", "HGETALL", "HKEYS", "HLEN", "GET", "STRLEN", "LLEN", "LRANGE", "TIME",
          "INFO", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}  # fmt: skip
 WITHOUT_KEY = {"TIME", "INFO", "PUBLISH"}

@@ -26,7 +26,7 @@ class Later:
 
     def __init__(self) -> None:
         self.commands: dict[str, Delayed] = {}  # by command id
-        self._heap: list[Due] = []  # of these, and of some that were taken out
+        self._heap: list[Due] = []  # of these, and of at most about as many that were taken out
         self._count = 0
 
     def put_off(self, command: Outgoing, now_us: int) -> bool:
@@ -55,4 +55,9 @@ class Later:
 
     def take_out(self, command_id: str) -> bool:
         """Takes one out that is not to wait any longer; False: it isn't there."""
-        return self.commands.pop(command_id, None) is not None
+        if self.commands.pop(command_id, None) is None:
+            return False
+        if len(self._heap) > 2 * len(self.commands) + 100:
+            # Timers that are cancelled again would else stay until they are due.
+            self._heap = sorted(one.due for one in self.commands.values())
+        return True

@@ -128,11 +128,13 @@ class MemoryServer(Operating):
         return self.keys.kept((commands[0].entity, commands[0].terms.key))
 
     def _check_room(self, commands: Sequence[Outgoing], limits: Mapping[str, int]) -> None:
-        at_once = [one.entity for one in commands if one.terms is None or not one.terms.delay_us]
-        for entity, more in Counter(at_once).items():
+        more = Counter[Entity]()
+        for entity, _, terms in commands:
             box, limit = self.mailboxes.get(entity), limits.get(entity.type)
-            if limit is not None and (len(box.queue) if box else 0) + more > limit:
-                raise MailboxFull(str(entity), limit)
+            if limit is not None and (terms is None or not terms.delay_us):
+                more[entity] += 1
+                if (len(box.queue) if box else 0) + more[entity] > limit:
+                    raise MailboxFull(str(entity), limit)
 
     def tell_progress(self, command_id: str, client: str, word: bytes) -> None:
         """Keeps the newest word on a command; see `Store.tell_progress`."""
@@ -163,7 +165,7 @@ class MemoryServer(Operating):
         self._registered(member)
         now = self._now_us()
         while (one := self.later.take_due(now)) is not None:
-            self._push(one.entity, one.queued, prefer=member.incarnation)
+            self._push(one.entity, one.queued, prefer=None)
         left_us = self.later.left_us(now)
         return None if left_us is None else left_us / 1e6
 

@@ -58,6 +58,8 @@ class SendSection:
         return len(commands) + sum([len(one.data) for one in commands]) // BYTES_A_COMMAND
 
     def fits(self, first: "SendSection") -> bool:
+        if self.group.limits != first.group.limits:
+            return False  # a call has one for each type
         return not self.wishes or self.member == first.member
 
     def claims(self, answers: Iterable[SendClaimAnswer]) -> None:
@@ -276,7 +278,7 @@ class Batcher:
                 arguments += (key(*names.dead(entity.type)), letter.command_id, letter.record)
             arguments.append(len(commit.settled_cancels))
             arguments += commit.settled_cancels
-            at_once = [child for child in commit.children if child.terms is None]
+            at_once = [child for child in commit.children if child.terms is None or not child.terms.delay_us]
             arguments.append(len(at_once))
             for child in at_once:
                 arguments += (
@@ -288,7 +290,7 @@ class Batcher:
                 )
             arguments.append(len(commit.children) - len(at_once))
             for child in commit.children:
-                if child.terms is not None:
+                if child.terms is not None and child.terms.delay_us:
                     arguments += (
                         f"{child.entity.type}/{child.entity.id}",
                         key(*names.later),

@@ -61,6 +61,8 @@ class Wait(Exception):
 LOST = frozenset({b"GENERATION", b"UNREGISTERED"})
 """Words that refuse an incarnation for ever."""
 
+FOREIGN_KEY = "a key with trioqueue's prefix holds something else, choose another prefix"
+"""Says that somebody else writes to our keys."""
 
 WITHDRAWALS: dict[bytes, Withdrawal] = {b"DROPPED": "dropped", b"TOLD": "told", b"LATE": "late"}
 
@@ -180,7 +182,7 @@ def send_answer(group: Group, word: bytes) -> bool | Exception:
             name = rest.decode()
             return MailboxFull(name, group.limits[name.partition("/")[0]])
         case b"KNOWN":
-            group.first_id = rest.decode()
+            group.first_id = rest.decode(errors="replace")  # a stranger may have written it
         case _:
             assert kind == b"DUPLICATE", word
     return True
@@ -303,5 +305,5 @@ def user_error(error: Exception, address: str) -> Exception:
     if "NOREPLICAS" in text:
         return Incompatible("it takes nothing without the replicas of its min-replicas-to-write, attach them")
     if "WRONGTYPE" in text:
-        return Incompatible("a key with trioqueue's prefix holds something else, choose another prefix")
+        return Incompatible(FOREIGN_KEY)
     return StoreUnavailable(address, text)

@@ -40,6 +40,7 @@ from trioqueue.stores.redis.layout import DECLINE_US, LAYOUT, PARTITIONS, check_
 from trioqueue.stores.redis.lease import keep_lease, now
 from trioqueue.stores.redis.replicas import Replicas, open_replicas
 from trioqueue.stores.redis.replies import (
+    FOREIGN_KEY,
     WITHDRAWALS,
     Sieve,
     Wait,
@@ -228,16 +229,30 @@ class RedisStore:
             chunk, rest = (more, rest) if more else (rest[:CHUNK], rest[CHUNK:])
 
     async def move(self, member: Member) -> float | None:
-        due: list[tuple[str, Entity]] = []
+        due: list[tuple[bytes, Entity]] = []
+        foreign = 0
         while True:
             keys = [*self._keys.later, *self._whole([entity for _, entity in due])]
             arguments: list[object] = [CHUNK]
             for command_id, entity in due:
                 arguments += (command_id, str(entity), entity.type)
-            wait, *named = await self._call("move", keys, arguments, member=member)
-            due = [(one.decode(), entity_of(name)) for one, name in zip(named[::2], named[1::2], strict=True)]
-            if not due:
+            wait, more, *named = await self._call("move", keys, arguments, member=member)
+            foreign += more
+            if named:
+                due = await self._due(named)
+            elif foreign:
+                raise Incompatible(FOREIGN_KEY)
+            else:
                 return None if wait < 0 else wait / 1e6
+
+    async def _due(self, named: list[bytes]) -> list[tuple[bytes, Entity]]:
+        """Reads ids and names of commands that are due; those of no entity are taken out."""
+        names = named[1::2]
+        strays = set(self._sieve.sift(names))
+        ids = [one for one, name in zip(named[::2], named[1::2], strict=True) if name not in strays]
+        if strays:
+            await self._read("HDEL", self._keys.later[1], *(set(named[::2]) - set(ids)))
+        return list(zip(ids, map(entity_of, names), strict=True))
 
     async def reap(self, member: Member, silent: Silent, *, gave_up: bool = False) -> bool:
         loads = [self._keys.placement(entity_type)[0] for entity_type in silent.types]
@@ -305,11 +320,18 @@ class RedisStore:
     ) -> Withdrawal:
         keys = [*self._keys.entity(entity)[:2], *self._keys.later, self._keys.result(command_id)]
         arguments = [str(entity), command_id, beginning, outcome, max(keep_ms, KEEP_CANCELLED_MS)]
-        return WITHDRAWALS[await self._call("withdraw", keys, arguments)]
+        return WITHDRAWALS[await self._search("withdraw", keys, arguments)]
 
     async def is_queued(self, entity: Entity, command_id: str, beginning: bytes) -> bool:
         keys = [self._keys.entity(entity)[1], self._keys.later[1]]
-        return bool(await self._call("find", keys, [command_id, beginning]) == 1)
+        return bool(await self._search("find", keys, [command_id, beginning]) == b"FOUND")
+
+    async def _search(self, name: str, keys: Sequence[str], arguments: Sequence[object]) -> Any:
+        """Calls a script that looks through a mailbox a piece a call, until it has an answer."""
+        answer: Any = 0
+        while isinstance(answer, int):
+            answer = await self._call(name, keys, [*arguments, answer])
+        return answer
 
     # -------------------------------------------------------------------------------- an operator's
     async def tell_progress(self, command_id: str, client: str, word: bytes) -> None:

@@ -187,6 +187,27 @@ async def check_a_child_may_be_put_off(harness: StoreHarness) -> None:
         assert (await see(harness, B)).queued == (b"at once", b"later")
 
 
+async def check_a_child_that_is_not_put_off_comes_at_once(harness: StoreHarness) -> None:
+    """Whatever else its terms say; and its order among the others is kept."""
+    async with open_client(harness) as sender, open_pod(harness) as pod:
+        await sender.send(A, b"1")
+        claimed = await pod.begin(A)
+        children = [Outgoing(B, b"1"), Outgoing(B, b"2", Terms("2")), Outgoing(B, b"3")]
+        expect(Parked, await pod.commit(A, claimed, children=children))
+        assert (await see(harness, B)).queued == (b"1", b"2", b"3")
+        assert await pod.store.move(pod.member) is None
+
+
+async def check_what_is_due_goes_to_the_least_loaded(harness: StoreHarness) -> None:
+    """Else the pod that keeps the clock would own whatever was put off in the whole fleet."""
+    async with open_client(harness) as sender, open_pod(harness) as clock, open_pod(harness) as other:
+        await put_off(sender, *(later(Entity("account", f"{n}"), f"{n}", 1) for n in range(20)))
+        await harness.advance(2)
+        await clock.store.move(clock.member)
+        owned = [len(await pod.store.owned(pod.member, 0)) for pod in (clock, other)]
+        assert owned == [10, 10]
+
+
 async def check_a_wish_is_not_granted_for_what_is_put_off(harness: StoreHarness) -> None:
     async with open_pod(harness) as pod:
         _, answer = await pod.send_wishing(A, again=Group([later(A, "1", 5)]))
@@ -294,6 +315,33 @@ async def check_a_repeated_send_is_not_refused_for_the_room_it_takes(harness: St
         again = Group([keyed(B, "second", "k")], limits={"account": 1})
         await sender.store.send(again)
         assert again.first_id == "first"
+
+
+async def check_the_first_mailbox_that_overflows_is_named(harness: StoreHarness) -> None:
+    async with open_client(harness) as sender, open_pod(harness):
+        group = [Outgoing(entity, b"1") for entity in (B, A, A, A, B, B)]
+        await _is_full(sender, Group(group, limits={"account": 2}), "account/a")
+
+
+async def check_a_refused_group_claims_nothing(harness: StoreHarness) -> None:
+    """Its answer may be lost, and the next copy could not tell that a worker has to begin."""
+    async with open_pod(harness) as pod:
+        await pod.send(A, b"1")
+        before = await see(harness, A)
+        answers: list[Any] = []
+        refused = False
+        try:
+            await pod.store.send(
+                Group([Outgoing(A, b"2")], limits={"account": 1}),
+                member=pod.member,
+                wishes=[ClaimWish(A, "", 10)],
+                on_claim=lambda _, answer: answers.append(answer),
+            )
+        except MailboxFull:
+            refused = True
+        assert refused
+        expect(NotClaimed, answers[0])
+        assert await see(harness, A) == before
 
 
 async def check_a_refused_wish_is_answered(harness: StoreHarness) -> None:

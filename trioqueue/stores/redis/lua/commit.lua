@@ -201,7 +201,7 @@ while at <= #ARGV do
         elseif stays then
             local wait = tonumber(retry_ms ~= '' and retry_ms or 0) * 1000
             redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + 1))
-            if retry_ms ~= '' then
+            if retry_ms ~= '' then -- also for no wait at all: it tells a repetition from an empty mailbox
                 redis.call('HSET', E, 'due', text(now + wait))
             end
             if failed == '1' then

@@ -5,7 +5,12 @@
 -- KEYS[8] delayed
 -- ARGV[2] command id
 -- ARGV[3] beginning   what its envelope begins with
+-- ARGV[4] looked_at   how many of the last commands have been looked at
 --
--- Returns 1 | 0
+-- Returns FOUND | MISSING | how many have been looked at now: ask again from there
 -- Keeps I4
-return (redis.call('HGET', KEYS[8], ARGV[2]) or place_of(KEYS[7], ARGV[3])) and 1 or 0
+if redis.call('HGET', KEYS[8], ARGV[2]) then
+    return 'FOUND'
+end
+local place, looked_at = place_of(KEYS[7], ARGV[3], tonumber(ARGV[4]))
+return place and 'FOUND' or looked_at or 'MISSING'

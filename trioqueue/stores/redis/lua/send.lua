@@ -129,6 +129,8 @@ for g = 1, tonumber(argument()) do
     end
     for i = at, at + width * count - 1, width do
         local x, data = entities[tonumber(ARGV[i])], ARGV[i + 1]
+        -- A refused group begins with nothing: its answer may be lost, and its next copy is not known for one.
+        x.heard = x.heard or not too_large and not full
         if fresh then
             local delay = width > 2 and tonumber(ARGV[i + 3]) or 0
             if width > 2 and tonumber(ARGV[i + 4]) > 0 then
@@ -178,7 +180,7 @@ for _, one in ipairs(put) do
 end
 for _, x in ipairs(entities) do
     local claimable = false
-    if x.fetch > 0 and mine then
+    if x.fetch > 0 and mine and x.heard then
         if not x.mode and #x.commands > 0 then
             if choose(x.load, mine, nil) == mine then
                 own(x, mine)

@@ -10,15 +10,20 @@
 -- ARGV[3] command id
 -- ARGV[4] beginning           what its envelope begins with
 -- ARGV[5] outcome, ARGV[6] keep_ms
+-- ARGV[7] looked_at           how many of the last commands have been looked at
 --
 -- Returns DROPPED | TOLD (it is the head of an entity that is awake: it may run) | LATE (it is not there)
+--   | how many have been looked at now: ask again from there
 -- Keeps I1 I4
 local E, Q, LATER, DELAYED, name, id = KEYS[7], KEYS[8], KEYS[9], KEYS[10], ARGV[2], ARGV[3]
 local one = kept(DELAYED, id)
-local place = not one and place_of(Q, ARGV[4])
-if not one and not place then
-    -- The answer to an earlier copy of this request may be lost.
-    return redis.call('GET', KEYS[11]) == ARGV[5] and 'DROPPED' or 'LATE'
+local place, looked_at
+if not one then
+    place, looked_at = place_of(Q, ARGV[4], tonumber(ARGV[7]))
+    if not place then
+        -- The answer to an earlier copy of this request may be lost.
+        return looked_at or redis.call('GET', KEYS[11]) == ARGV[5] and 'DROPPED' or 'LATE'
+    end
 end
 redis.call('HDEL', META, '_') -- a first write that a full server allows
 if one then

@@ -19,11 +19,11 @@ end
 
 -- Reads what put_off kept: {number, name, element of a mailbox}; nil: there is none.
 local function kept(delayed, id)
-    local value = redis.call('HGET', delayed, id)
-    if not value then
-        return nil
-    end
+    local value = redis.call('HGET', delayed, id) or ''
     local number, accepted, size, rest = string.match(value, '^(%d+) (%d+) (%d+) (.*)$')
+    if not number then
+        return nil -- what a stranger put there is none either
+    end
     size = tonumber(size)
     return { number = number, name = string.sub(rest, 1, size), command = accepted .. ' ' .. string.sub(rest, size + 1) }
 end
