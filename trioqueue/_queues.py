@@ -172,6 +172,7 @@ class AtomicQueues(Operating):
         *,
         delay: float | None = None,
         at: datetime | None = None,
+        urgent: bool = False,
         key: str | None = None,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -188,6 +189,8 @@ class AtomicQueues(Operating):
             command: An instance of a class declared with `@command`.
             delay: Seconds until it is put into the mailbox, by the store's clock: it takes its place in the line then.
             at: When that shall be, as an aware datetime; how far away that is, this machine's clock says now.
+            urgent: Puts it into a lane of its own, in its order there: it overtakes what the entity's worker has not
+                fetched yet (`EntityPolicy.fetch`), and never a command that was begun or waits to be tried again.
             key: Idempotency key: of all commands of this entity that are sent with it within `EntityPolicy.key_window`,
                 only the first one counts, and the others get its receipt.
             expires: Seconds from now after which it is not worth starting: it leaves unhandled, and a handler that
@@ -207,7 +210,7 @@ class AtomicQueues(Operating):
         self._check_open()
         if not outside_commit:
             self._check_outside_turn()
-        options = options_of(delay, at, key, expires, headers)
+        options = options_of(delay, at, key, expires, headers, urgent=urgent)
         outgoing = self.encode(command, command_id := self._encoder.next_id(), options)
         group = await self._send([outgoing])
         await self._store.secure()
@@ -245,6 +248,7 @@ class AtomicQueues(Operating):
         command: Command[R],
         /,
         *,
+        urgent: bool = False,
         key: str | None = None,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -259,6 +263,7 @@ class AtomicQueues(Operating):
 
         Args:
             command: As for `send`, like the other ones.
+            urgent: Puts it into the urgent lane.
             key: Idempotency key: answers the outcome of the first command that was sent with it, once it is there.
             expires: Seconds from now after which it is not worth starting.
             headers: Text that travels along.
@@ -277,7 +282,7 @@ class AtomicQueues(Operating):
             ReentrantCall: Inside a handler: the call leads back to an entity that waits for it.
         """
         self._check_open()
-        options = options_of(None, None, key, expires, headers)
+        options = options_of(None, None, key, expires, headers, urgent=urgent)
         turn = turn_of_this_task()
         if turn is not None:
             return await self.call_from(turn, command, options)

@@ -123,6 +123,7 @@ class Context:
         *,
         delay: float | None = None,
         at: datetime | None = None,
+        urgent: bool = False,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Receipt[R]:
@@ -139,7 +140,7 @@ class Context:
         if self._children is None:
             raise Closed
         command_id = f"{self._child_id}.{len(self._children)}"
-        options = options_of(delay, at, None, expires, headers)
+        options = options_of(delay, at, None, expires, headers, urgent=urgent)
         outgoing = self._sender.encode(command, command_id, options)
         size = self._children_bytes + len(outgoing.data)
         if size > MAX_GROUP_BYTES:
@@ -165,6 +166,7 @@ class Context:
         self,
         command: Command[R],
         *,
+        urgent: bool = False,
         key: str | None = None,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -183,7 +185,7 @@ class Context:
         """
         if self._children is None:
             raise Closed
-        options = options_of(None, None, key, expires, headers)
+        options = options_of(None, None, key, expires, headers, urgent=urgent)
         return await self._sender.call_from(self, command, options)
 
     async def progress(self, value: object) -> None:

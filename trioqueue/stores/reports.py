@@ -14,10 +14,11 @@ def size_of(data: bytes | str | None) -> str:
 
 
 class Queued(NamedTuple):
-    """A command in a mailbox: when it was accepted (store time) and its envelope."""
+    """A command in a mailbox: when it was accepted (store time), its envelope, and whether it is in the urgent lane."""
 
     accepted_us: int
     data: bytes
+    urgent: bool = False
 
     def __repr__(self) -> str:
         return f"Queued({self.accepted_us}, {size_of(self.data)})"

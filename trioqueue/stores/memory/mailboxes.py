@@ -118,12 +118,12 @@ class Mailboxes:
     def _push(self, entity: Entity, queued: Queued, *, prefer: str | None) -> None:
         box = self.mailboxes.setdefault(entity, Mailbox())
         had_work = bool(box.queue)
-        box.queue.append(queued)
+        box.add(queued)
         if box.mode is Mode.IDLE:
             self._give(entity, self._place(entity.type, prefer=prefer), Event.PLACED, Event.UNPLACED)
             return
         self._move(entity, Event.QUEUED)
-        if box.mode is Mode.PARKED and not had_work:
+        if box.mode is Mode.PARKED and not had_work or box.mode is Mode.ACTIVE and box.eager:
             assert box.owner is not None
             self._hint(client_of(box.owner), Wake(entity))
 
@@ -131,7 +131,8 @@ class Mailboxes:
         """Puts a command into its mailbox, or puts it off."""
         now, terms = self._now_us(), command.terms
         if terms is None or not terms.delay_us:
-            self._push(command.entity, Queued(now, command.data), prefer=prefer)
+            urgent = terms is not None and terms.urgent
+            self._push(command.entity, Queued(now, command.data, urgent), prefer=prefer)
         elif self.later.put_off(command, now) and self._clock is not None:
             self._hint(client_of(self._clock), Due())
 
@@ -158,7 +159,7 @@ class Mailboxes:
 
     def _let_go(self, entity: Entity, *, without: str) -> None:
         box = self.mailboxes[entity]
-        box.overruled = False
+        box.overruled = box.eager = False
         if box.paused is not None or not box.queue:
             self._own(entity, None)
             self._move(entity, Event.LET_GO if box.paused is None else Event.PAUSED)

@@ -74,6 +74,7 @@ class Operating(Mailboxes):
             self._hint(client_of(box.owner), Changed(entity))
         for _ in commands:
             box.queue.popleft()
+        box.moved_on(len(commands))
         for command_id, client in tell:
             box.cancels.pop(command_id, None)
             if client:
@@ -100,6 +101,7 @@ class Operating(Mailboxes):
             box = self.mailboxes.setdefault(entity, Mailbox())
             self._overrule(entity)
             box.queue.appendleft(queued)
+            box.moved_on(-1)
             if box.mode is Mode.IDLE:
                 self._give(entity, self._place(entity.type), Event.PLACED, Event.UNPLACED)
             elif box.owner is not None:

@@ -116,7 +116,7 @@ class MemoryServer(Operating):
         for wish in wishes:
             box = self.mailboxes.get(wish.entity)
             if here and member and box and box.owner == here and (box.mode is Mode.PARKED or not taken):
-                answers.append((wish.entity, self.claim(member, wish.entity, wish.have, wish.fetch)))
+                answers.append((wish.entity, self._claim_wished(member, wish)))
             else:
                 answers.append((wish.entity, NotClaimed()))
         return duplicate, answers
@@ -174,7 +174,12 @@ class MemoryServer(Operating):
         return self.producers[producer].void(sequence)
 
     # -------------------------------------------------------------------------------- the owner's requests
-    def claim(self, member: Member, entity: Entity, have: str = "", fetch: int = 64) -> ClaimAnswer:
+    def _claim_wished(self, member: Member, wish: ClaimWish) -> ClaimAnswer:
+        return self.claim(member, wish.entity, wish.have, wish.fetch, eager=wish.eager)
+
+    def claim(
+        self, member: Member, entity: Entity, have: str = "", fetch: int = 64, *, eager: bool = False
+    ) -> ClaimAnswer:
         """Begins with an entity; see `Store.claim`."""
         pod = self._registered(member)
         box = self.mailboxes.get(entity)
@@ -202,13 +207,14 @@ class MemoryServer(Operating):
             self._move(entity, Event.FOUND_EMPTY)
             return Empty(epoch)
         box.due_us = None
+        box.eager |= eager
         self._move(entity, Event.CLAIMED)
         version, state = self.states.get(entity, ("", None))
         return Claimed(
             epoch=epoch,
             done=box.done,
             now_us=now,
-            batch=self._batch(box, fetch),
+            batch=box.hand_out(self._batch(box, fetch)),
             state=NOT_MODIFIED if have and have == version else state,
             state_version=version,
             attempts=box.attempts,
@@ -284,17 +290,19 @@ class MemoryServer(Operating):
         box.done += commit.pops
         if commit.retry_ms is not None:
             box.done += 1
+            box.fetched += 1
             box.attempts += commit.failed
             box.due_us = now + commit.retry_ms * 1000
         if commit.pause:
             box.done += 1
+            box.fetched += 1
             box.attempts += commit.failed
             box.paused = (now, commit.pause)
 
     def _after_commit(self, entity: Entity, want: int) -> CommitAnswer:
         now, box = self._now_us(), self.mailboxes[entity]
         if box.mode is Mode.ACTIVE:
-            batch = self._batch(box, want) if want else ()
+            batch = box.hand_out(self._batch(box, want)) if want else ()
             return Next(now, batch, tuple(box.cancels))
         if self._is_held(entity):
             return Paused()

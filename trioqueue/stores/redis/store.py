@@ -140,8 +140,10 @@ class RedisStore:
     def abandon(self, group: Group) -> None:
         self._batcher.settle(group)
 
-    async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
-        wish = ClaimWish(entity, have, fetch)
+    async def claim(
+        self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64, eager: bool = False
+    ) -> ClaimAnswer:
+        wish = ClaimWish(entity, have, fetch, eager)
         return claim_answer(
             await self._after_quarantine(
                 lambda: self._section(lambda answer: self._batcher.claim(ClaimSection(member, wish, answer)))

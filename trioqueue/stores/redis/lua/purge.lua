@@ -26,6 +26,7 @@ if h[2] then
     hint(h[2], 'u' .. name)
 end
 redis.call('LTRIM', Q, count, -1)
+moved_on(E, count)
 forget_head(E, name, h[2])
 for i = 1, count do
     local id, client = ARGV[6 + 2 * i], ARGV[7 + 2 * i]

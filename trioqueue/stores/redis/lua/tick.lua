@@ -1,5 +1,5 @@
 -- Moves a schedule on by one tick, and sends its command: for the whole fleet once, whoever of it comes first.
--- include: common place
+-- include: common place lanes
 --
 -- KEYS[7] schedule  hash  name -> its next tick (ms since the epoch)
 -- KEYS[8] e, KEYS[9] q, KEYS[10] load, KEYS[11] ready  of the command's entity and its type
@@ -18,13 +18,15 @@ if ARGV[4] == '' or stored ~= ARGV[3] then
     return { now, stored, 0 }
 end
 local x = { name = name, type = ARGV[6], e = KEYS[8], q = KEYS[9], load = KEYS[10], ready = KEYS[11] }
-local h = redis.call('HMGET', x.e, 'mode', 'owner')
+local h = redis.call('HMGET', x.e, 'mode', 'owner', 'eager')
 redis.call('LLEN', x.q)
 redis.call('ZCARD', x.load)
 redis.call('ZCARD', x.ready)
 redis.call('HDEL', META, '_') -- a first write that a full server allows
 if ARGV[7] ~= '' then
-    queue(x, h[1], h[2], { text(now) .. ' ' .. ARGV[7] }, nil, now)
+    give_command(x, element_of('', now, ARGV[7]))
+    x.eager = h[3]
+    queue(x, h[1], h[2], nil, now)
 end
 redis.call('HSET', SCHEDULE, schedule, ARGV[4])
 return { now, ARGV[4], 1 }

@@ -75,7 +75,7 @@ local function let_go(x, owner, now)
     redis.call('ZREM', OWNED, x.name)
     redis.call('ZREM', WAKE, x.name)
     redis.call('ZREM', MARKED, x.name)
-    redis.call('HDEL', x.e, 'overruled')
+    redis.call('HDEL', x.e, 'overruled', 'eager')
     if redis.call('HGET', x.e, 'paused') then
         redis.call('HSET', x.e, 'mode', 'paused')
         redis.call('HDEL', x.e, 'owner')
@@ -86,17 +86,5 @@ local function let_go(x, owner, now)
         local to = not type_held(x.name) and choose(x.load, nil, owner) or nil
         give(x, to, now)
         tell_marks(x, to)
-    end
-end
-
--- Puts commands behind the ones of x, and wakes or places it.
-local function queue(x, mode, owner, commands, prefer, now)
-    for from = 1, #commands, 5000 do -- unpack has a limit near 8000
-        redis.call('RPUSH', x.q, unpack(commands, from, math.min(from + 4999, #commands)))
-    end
-    if not mode then
-        give(x, choose(x.load, prefer, nil), now)
-    elseif mode == 'parked' and redis.call('ZADD', WAKE, 'NX', number_of(owner), x.name) == 1 then
-        hint(owner, 'w' .. x.name)
     end
 end
