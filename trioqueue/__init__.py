@@ -42,7 +42,8 @@ from trioqueue.messages.registry import Registry
 from trioqueue.messages.rejection import Rejection
 from trioqueue.messages.state import state
 from trioqueue.runtime.context import Context, Receipt
-from trioqueue.runtime.turns import HandlerTimeout, PodsDied
+from trioqueue.runtime.running import HandlerTimeout
+from trioqueue.runtime.turns import PodsDied
 
 __all__ = [
     "AccessDenied",

@@ -300,6 +300,7 @@ class AtomicQueues(Operating):
         deadline = min(trio.current_effective_deadline(), context.deadline)
         if deadline == math.inf:
             deadline = now + CALL_PATIENCE
+        await context.settle()
         slot = context.slot()
         slot.lend()
         try:

@@ -1,7 +1,7 @@
 """What a handler sees of its turn."""
 
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -90,15 +90,17 @@ class Context:
     _deadline: float = attrs.field(alias="deadline")
     _nursery: trio.Nursery = attrs.field(alias="nursery")
     _sender: Sender = attrs.field(alias="sender")
-    _task: trio.lowlevel.Task = attrs.field(alias="task")
     _slot: "TurnSlot" = attrs.field(alias="slot")
     _reply_to: str = attrs.field(alias="reply_to")
     # Entities whose handlers wait for this one, first caller first.
     _waiting: tuple[str, ...] = attrs.field(alias="waiting")
     _child_id: str = attrs.field(alias="child_id")
+    # Makes what was handled before this turn stand; nothing else may, while it runs.
+    _settle: Callable[[], Awaitable[bool]] = attrs.field(alias="settle")
     # What goes out with the commit, in this order; None once the turn is over.
     _children: list[Outgoing] | None = attrs.field(factory=list[Outgoing])
     _children_bytes: int = 0
+    _task: trio.lowlevel.Task | None = None  # in which the handler runs; None before
     _withdrawn: list[Receipt[Any]] = attrs.field(factory=list[Receipt[Any]])
 
     def __repr__(self) -> str:
@@ -205,6 +207,14 @@ class Context:
         await self._sender.tell_progress(self.command_id, self._reply_to, value)
 
     # ------------------------------------------------------------------ for the runtime
+    def begin(self) -> None:
+        """Takes note that the running task is the handler's."""
+        self._task = trio.lowlevel.current_task()
+
+    async def settle(self) -> None:
+        """Makes the turns before this one stand, on which what it calls may build."""
+        await self._settle()
+
     def path(self) -> tuple[str, ...]:
         """Says who waits for what this turn calls, first caller first."""
         return (*self._waiting, f"{self.entity}/{self.entity_id}")

@@ -23,6 +23,7 @@ class BoundHandler:
     handler: Handler
     retry: Retry
     timeout: float | None
+    group: bool  # its turn may be committed together with others
     state_names: tuple[str, ...]
     context_names: tuple[str, ...]
     activation_names: tuple[str, ...]
@@ -70,6 +71,11 @@ def build_services(
         state = registry.state_of(entity_type)
         activation = registry.activation_of(entity_type)
         policy = policies.get(entity_type, EntityPolicy())
+        if state is not None and policy.overlap > 1:
+            raise BadDeclaration(
+                f"{entity_type} has a state, so its handlers can't overlap: leave overlap={policy.overlap} out of its "
+                "EntityPolicy, or keep the state elsewhere."
+            )
         for info in registry.commands_of(entity_type):
             codec.decoder(info.cls)
             codec.encoder(info.reply_type())
@@ -120,6 +126,7 @@ def _bound(
         handler,
         handler.retry or policy.retry,
         handler.timeout if handler.timeout is not None else policy.timeout,
+        (handler.commit or policy.commit) == "group",
         tuple(of_state),
         tuple(of_context),
         tuple(of_activation),

@@ -17,7 +17,9 @@ from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
 from trioqueue.protocol.turn import single_leaf
 from trioqueue.runtime.context import TurnSlot
-from trioqueue.runtime.turns import Finished, Hold, Turns
+from trioqueue.runtime.finished import Finished, Hold, Stopped
+from trioqueue.runtime.overlap import overlap
+from trioqueue.runtime.turns import Turns
 from trioqueue.stores.contract import (
     Backoff,
     ClaimAnswer,
@@ -59,26 +61,28 @@ class Worker:
     __slots__ = (
         "_cause",
         "_failures",
-        "_hand",
         "_hinted",
         "_incarnation",
+        "_news",
         "_parked",
         "_service",
         "_sleep_scope",
         "_sleeper",
         "_slot_scope",
         "_suspect",
-        "_turns",
+        "_unsettled",
         "cancels",
         "claiming",
         "entity",
+        "hand",
         "started",
+        "turns",
     )
 
     def __init__(self, entity: Entity, incarnation: "Incarnation", turns: Turns) -> None:
         self.entity = entity
         self._incarnation = incarnation
-        self._turns = turns
+        self.turns = turns
         self._service = turns.service
         # Where it sleeps; not None exactly while it may be woken, by setting it to None and rescheduling.
         self._sleeper: trio.lowlevel.Task | None = None
@@ -93,24 +97,30 @@ class Worker:
         self._hinted = False  # told of work while it could not be woken; cleared by each claim
         self.started = False
         self._cause: Any = None  # what woke it: an answer, or None
-        self._hand: deque[Queued] = deque()  # fetched and not settled: the mailbox begins with them
+        self.hand: deque[Queued] = deque()  # fetched and not settled: the mailbox begins with them
         self.cancels: set[str] = set()
         self._suspect = False  # its head is one, and in hand
         self._failures = 0  # of the activation, since it last began
+        # Set by whatever may concern handlers that overlap; None while none does.
+        self._news: trio.Event | None = None
+        # Why a turn was let go of: the answer to a commit before it, after which it would not stand.
+        self._unsettled: CommitAnswer | None = None
 
     def __repr__(self) -> str:
-        return f"<Worker {self.entity} {'parked' if self._parked else 'busy'}, {len(self._hand)} in hand>"
+        return f"<Worker {self.entity} {'parked' if self._parked else 'busy'}, {len(self.hand)} in hand>"
 
     # -------------------------------------------------------------------------------- from outside, sync
     def hint(self) -> None:
         """Tells it that there may be work."""
         self._hinted = True
+        self.tell_news()
         if self._parked and self._sleeper is not None and not self.claiming:
             self._wake(None)
 
     def look(self) -> None:
         """Tells it that what it waits for may be over, be it work or the end of a backoff."""
         self._hinted = True
+        self.tell_news()
         if self._sleeper is not None and not self.claiming:
             self._wake(None)
 
@@ -133,15 +143,40 @@ class Worker:
 
     def hurry(self) -> None:
         """Wakes it from any rest, since it shall let go of its entity."""
+        self.tell_news()
         if self._slot_scope is not None:
             self._slot_scope.cancel(reason="the pod drains")
         if self._sleeper is not None and not self.claiming:
             self._wake(None)
 
+    def tell_news(self) -> None:
+        """Wakes what waits for the handlers that overlap, or for more to begin with."""
+        if self._news is not None:
+            self._news.set()
+
+    async def wait_news(self) -> None:
+        """Waits until something happens that may concern handlers that overlap."""
+        assert self._news is not None
+        await self._news.wait()
+        self._news = trio.Event()
+
+    def take_news(self) -> bool:
+        """Says, once, that there may be more in the mailbox than is in hand."""
+        hinted, self._hinted = self._hinted, False
+        return hinted and not self._suspect
+
+    def draining(self) -> bool:
+        """Says whether the entity shall be let go of as soon as no handler runs."""
+        return self._incarnation.draining()
+
+    def trusted(self) -> bool:
+        """Says whether a handler may start."""
+        return self._incarnation.trusted()
+
     def cancel_command(self, command_id: str) -> None:
         """Takes note that a command's caller has gone; a running handler of it is cancelled."""
         self.cancels.add(command_id)
-        self._turns.cancel(command_id)
+        self.turns.cancel(command_id)
 
     def yield_if_idle(self) -> None:
         """Lets go of the entity if it is idle, for the sake of those that wait for room."""
@@ -163,7 +198,8 @@ class Worker:
 
     def wish(self) -> ClaimWish:
         """Says what a send's claim is to ask for."""
-        return ClaimWish(self.entity, self._turns.state_version, self._service.policy.fetch)
+        policy = self._service.policy
+        return ClaimWish(self.entity, self.turns.state_version, policy.fetch, policy.overlap > 1)
 
     def hinted(self) -> bool:
         """Says whether it was told of work that it has not looked for yet."""
@@ -236,7 +272,7 @@ class Worker:
             self._note(first)
             answer = first
         while True:
-            held = await self._until_claimed(answer)
+            held = await self.until_claimed(answer)
             why = held if isinstance(held, str) else await self._activate()
             if not isinstance(why, str):
                 answer = why
@@ -244,12 +280,12 @@ class Worker:
             if why == GONE:
                 return
             store, member = self._incarnation.store, self._incarnation.member
-            if await store.release(member, self.entity, self._turns.epoch, why):
+            if await store.release(member, self.entity, self.turns.epoch, why):
                 self._incarnation.counts.passivated += why == "idle"
                 return
             answer = await self._claim()
 
-    async def _until_claimed(self, answer: ClaimAnswer | CommitAnswer) -> Claimed | str:
+    async def until_claimed(self, answer: ClaimAnswer | CommitAnswer) -> Claimed | str:
         """Rests until there is work that may be started, or the entity is to be let go of."""
         while not isinstance(answer, Claimed):
             rested = await self._rest(answer)
@@ -260,11 +296,9 @@ class Worker:
 
     async def _claim(self) -> ClaimAnswer:
         self._hinted = False
+        _, have, fetch, eager = self.wish()
         answer = await self._incarnation.store.claim(
-            self._incarnation.member,
-            self.entity,
-            have=self._turns.state_version,
-            fetch=self._service.policy.fetch,
+            self._incarnation.member, self.entity, have=have, fetch=fetch, eager=eager
         )
         self._note(answer)
         return answer
@@ -272,12 +306,12 @@ class Worker:
     def _note(self, answer: ClaimAnswer) -> None:
         """Takes over what a claim says beside the commands."""
         if isinstance(answer, Claimed):
-            self._turns.begin(answer)
+            self.turns.begin(answer)
             self._suspect = answer.is_suspect()
-            self._hand = deque(answer.batch)
+            self.hand = deque(answer.batch)
             self.cancels.update(answer.cancels)  # beside what hints have told meanwhile
         elif isinstance(answer, Empty):
-            self._turns.epoch = answer.epoch
+            self.turns.epoch = answer.epoch
 
     async def _rest(self, answer: ClaimAnswer | CommitAnswer) -> ClaimAnswer | str:
         """Waits for what comes after an answer without work: the next claim's answer, or why to let go."""
@@ -350,41 +384,83 @@ class Worker:
         )
         answer = await self._claim()
         if isinstance(answer, Claimed):
-            return await self._commit(Finished(self._turns.put_off(wait)))
+            return await self.commit(Finished(self.turns.put_off(wait)))
         return answer
 
     async def _work(self, nursery: trio.Nursery, provided: Any) -> str:
         """Handles and commits, one command after another; answers why to leave the activation."""
+        if self._service.policy.overlap > 1:
+            self._news = trio.Event()
+            try:
+                return await overlap(self, nursery, provided)
+            finally:
+                self._news = None
         while True:
             answer: CommitAnswer | None = None
-            while self._hand:
-                slot = await self._slot()
-                try:
-                    if self._incarnation.draining():
-                        return "handoff"
-                    last = len(self._hand) == 1
-                    finished = await self._turns.take(
-                        self._hand[0],
-                        self.cancels,
-                        nursery,
-                        provided,
-                        slot,
-                        last=last,
-                        trusted=self._incarnation.trusted,
-                    )
-                finally:
-                    slot.end()
-                if isinstance(finished, Hold):
-                    return "decline"
-                answer = await self._commit(finished)
+            while self.hand:
+                taken = await self._take(nursery, provided)
+                if isinstance(taken, str):
+                    return taken
+                answer = taken or answer
             assert answer is not None
-            held = await self._until_claimed(answer)
+            held = await self.until_claimed(answer)
             if isinstance(held, str):
                 return held
 
+    async def _take(self, nursery: trio.Nursery, provided: Any) -> CommitAnswer | str | None:
+        """Handles the next command in hand, and commits unless that is left for later; or says why to let go."""
+        slot = await self._slot()
+        try:
+            if self._incarnation.draining():
+                await self.settle()
+                return "handoff"
+            ahead = self.turns.ahead()
+            taken = await self.turns.take(
+                self.hand[ahead],
+                self.cancels,
+                nursery,
+                provided,
+                slot,
+                last=len(self.hand) == ahead + 1,
+                trusted=self._incarnation.trusted,
+                settle=self.settle,
+            )
+        finally:
+            slot.end()
+        match taken:
+            case Stopped():
+                assert self._unsettled is not None
+                return self._unsettled
+            case Hold():
+                gathered = self.turns.take_gathered()  # it is looked at again, as the head
+                return "decline" if gathered is None else await self.commit(gathered)
+            case Finished():
+                settled = self.turns.gather(taken)
+                return None if settled is None else await self.commit(settled)
+
+    async def settle(self) -> bool:
+        """Commits what was gathered, while a turn behind it is under way; False: that turn is broken off.
+
+        It would not stand, as an operator holds the entity back now, or it is not ours any more.
+        """
+        gathered = self.turns.take_gathered()
+        if gathered is None:
+            return True
+        try:
+            answer = await self.commit(gathered)
+        except LeaseLost as lost:
+            self._incarnation.end_lease(str(lost))
+            await trio.sleep_forever()
+        if isinstance(answer, Next):
+            return True
+        self._unsettled = answer
+        self.turns.let_go()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return False
+
     async def _slot(self) -> TurnSlot:
         """Waits for a running slot, or until it is told to hurry: then without one."""
-        slot = TurnSlot(self._turns.slots)
+        slot = TurnSlot(self.turns.slots)
         if not slot.take_nowait():
             try:
                 with trio.CancelScope() as self._slot_scope:
@@ -393,30 +469,30 @@ class Worker:
                 self._slot_scope = None
         return slot
 
-    async def _commit(self, finished: Finished) -> CommitAnswer:
+    async def commit(self, finished: Finished) -> CommitAnswer:
         """Makes a turn stand and takes the next ones in hand; empty-handed, the answer says what to wait for."""
         commit = finished.commit
         if not self._incarnation.trusted():
             raise LeaseLost("the lease can no longer be trusted")
         answer = await self._incarnation.store.commit(self._incarnation.member, commit)
         if isinstance(answer, Fenced):
-            self._hand.clear()
+            self.hand.clear()
             return answer
-        self._turns.committed(finished)
+        self.turns.committed(finished)
         self._acquit()
         for command_id, outcome in finished.local_replies:
             self._incarnation.deliver(command_id, outcome)
         if not isinstance(answer, Next):
-            self._hand.clear()
+            self.hand.clear()
             self.cancels.clear()
             return answer
         for _ in range(commit.pops):
-            self._hand.popleft()
+            self.hand.popleft()
         self.cancels.difference_update(commit.settled_cancels)
         self.cancels.update(answer.cancels)
         if answer.batch:
-            self._turns.fetched(answer.now_us)
-            self._hand = deque(answer.batch)
+            self.turns.fetched(answer.now_us)
+            self.hand = deque(answer.batch)
         return answer
 
 
