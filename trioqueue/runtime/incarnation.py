@@ -4,6 +4,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable
+from heapq import nsmallest
 
 import trio
 
@@ -33,6 +34,13 @@ MOVE_AGAIN = 1.0
 WATCH_EVERY = 0.1
 """Seconds between two looks at the lease at most.  A deadline that a thread moved would be seen too late (Trio
 looks at the old one first), so the lease is read again and again."""
+
+
+FAIR_SHARE = 1.0
+"""Seconds that an entity may keep its place in a full pod, while others wait for one."""
+
+YIELDS = 100
+"""Entities that give their places up after one heartbeat at most, as each costs a claim elsewhere."""
 
 
 class Incarnation:
@@ -317,8 +325,7 @@ class Incarnation:
             await self.store.assign(self.member, report.ready)
         self.pressed = report.pressed
         if report.pressed:
-            for worker in list(self._workers.values()):
-                worker.yield_if_idle()
+            self._make_room()
         for silent in report.silent:
             if silent.incarnation != self.member.incarnation and await self.store.reap(self.member, silent):
                 logger.warning(
@@ -326,6 +333,16 @@ class Incarnation:
                     silent.incarnation,
                     extra={"event": "reaped", "pod": silent.incarnation},
                 )
+
+    def _make_room(self) -> None:
+        """Lets go of what is idle; if nothing is, of what has had work for longest, so that nothing waits for ever."""
+        idle = [worker for worker in self._workers.values() if worker.yield_if_idle()]
+        if idle:
+            return
+        long_ago = trio.current_time() - FAIR_SHARE
+        busy = [worker for worker in self._workers.values() if worker.begun_at <= long_ago]
+        for worker in nsmallest(YIELDS, busy, key=lambda worker: worker.begun_at):
+            worker.yield_turn()
 
     async def _read_all(self, read: Callable[[Member, int], Awaitable[tuple[Entity, ...]]]) -> None:
         """Wakes everything in a list of ours that has no worker, or has one that sleeps although there is work."""

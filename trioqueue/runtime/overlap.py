@@ -59,7 +59,7 @@ class Overlap:
             if isinstance(answer, str):
                 return answer
             if answer is None:
-                if worker.draining() and not self._oldest_runs():
+                if worker.lets_go() and not self._oldest_runs():
                     return "handoff"
                 await worker.wait_news()
                 continue
@@ -73,7 +73,7 @@ class Overlap:
         """Starts the handlers of the oldest commands, as many as may run."""
         free = self._policy.overlap - sum(one.ending is None for one in self._under_way.values())
         for place, queued in enumerate(hand):
-            if free <= 0 or self._worker.draining():
+            if free <= 0 or self._worker.lets_go():
                 return
             if queued.data in self._under_way:
                 continue
@@ -129,7 +129,7 @@ class Overlap:
         """Says whether more has come, and could be begun with."""
         worker = self._worker
         room = len(worker.hand) < self._policy.fetch and len(self._under_way) < self._policy.overlap
-        return room and not worker.draining() and worker.take_news()
+        return room and not worker.lets_go() and worker.take_news()
 
     def _oldest_runs(self) -> bool:
         one = self._under_way.get(self._worker.hand[0].data) if self._worker.hand else None

@@ -71,6 +71,8 @@ class Worker:
         "_slot_scope",
         "_suspect",
         "_unsettled",
+        "_yields",
+        "begun_at",
         "cancels",
         "claiming",
         "entity",
@@ -103,6 +105,8 @@ class Worker:
         self._failures = 0  # of the activation, since it last began
         # Set by whatever may concern handlers that overlap; None while none does.
         self._news: trio.Event | None = None
+        self.begun_at = math.inf  # when it was last given work, on Trio's clock; inf: it has none
+        self._yields = False  # it is to hand its entity on, though there is work, as others wait for room
         # Why a turn was let go of: the answer to a commit before it, after which it would not stand.
         self._unsettled: CommitAnswer | None = None
 
@@ -165,9 +169,9 @@ class Worker:
         hinted, self._hinted = self._hinted, False
         return hinted and not self._suspect
 
-    def draining(self) -> bool:
-        """Says whether the entity shall be let go of as soon as no handler runs."""
-        return self._incarnation.draining()
+    def lets_go(self) -> bool:
+        """Says whether the entity shall be handed on as soon as no handler runs."""
+        return self._yields or self._incarnation.draining()
 
     def trusted(self) -> bool:
         """Says whether a handler may start."""
@@ -178,9 +182,18 @@ class Worker:
         self.cancels.add(command_id)
         self.turns.cancel(command_id)
 
-    def yield_if_idle(self) -> None:
+    def yield_if_idle(self) -> bool:
         """Lets go of the entity if it is idle, for the sake of those that wait for room."""
-        if self._parked and self._sleeper is not None and not self.claiming and not self._hinted:
+        if not self._parked or self._sleeper is None or self.claiming or self._hinted:
+            return False
+        self._wake(None)
+        return True
+
+    def yield_turn(self) -> None:
+        """Has it hand its entity on after the turn in hand, for the sake of those that wait for room."""
+        self._yields = True
+        self.tell_news()
+        if self._sleeper is not None and not self._parked and not self.claiming:
             self._wake(None)
 
     def try_suspect(self) -> bool:
@@ -307,7 +320,9 @@ class Worker:
         """Takes over what a claim says beside the commands."""
         if isinstance(answer, Claimed):
             self.turns.begin(answer)
-            self._suspect = answer.is_suspect()
+            self._suspect, self._yields = answer.is_suspect(), False
+            if self.begun_at == math.inf:
+                self.begun_at = trio.current_time()
             self.hand = deque(answer.batch)
             self.cancels.update(answer.cancels)  # beside what hints have told meanwhile
         elif isinstance(answer, Empty):
@@ -317,9 +332,11 @@ class Worker:
         """Waits for what comes after an answer without work: the next claim's answer, or why to let go."""
         if isinstance(answer, NotYours | Fenced):
             return GONE
+        if isinstance(answer, Parked | Empty):
+            self.begun_at = math.inf
         if isinstance(answer, Paused):
             return "handoff"
-        if self._incarnation.draining():
+        if self.lets_go():
             return "handoff"
         if isinstance(answer, Backoff):
             await self._sleep(min(answer.seconds, self._incarnation.longest_sleep), parked=False)
@@ -333,7 +350,7 @@ class Worker:
             self._hinted = False
             self._note(brought)
             return brought
-        if self._incarnation.draining():
+        if self.lets_go():
             return "handoff"
         if self._incarnation.pressed and not self._hinted and isinstance(answer, Parked | Empty):
             return "idle"
@@ -411,7 +428,7 @@ class Worker:
         """Handles the next command in hand, and commits unless that is left for later; or says why to let go."""
         slot = await self._slot()
         try:
-            if self._incarnation.draining():
+            if self.lets_go():
                 await self.settle()
                 return "handoff"
             ahead = self.turns.ahead()

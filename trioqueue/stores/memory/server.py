@@ -446,7 +446,13 @@ class MemoryServer(Operating):
         return self._ready(placed)[:CHUNK]
 
     def _ready(self, types: Collection[str]) -> tuple[Entity, ...]:
-        return tuple(e for e, box in self.mailboxes.items() if box.mode is Mode.READY and e.type in types)
+        """Names the entities of these types that wait for a pod, the one that waits longest first."""
+        ready = [
+            (box.ready_since_us or 0, entity)
+            for entity, box in self.mailboxes.items()
+            if box.mode is Mode.READY and entity.type in types
+        ]
+        return tuple(entity for _, entity in sorted(ready))
 
     # -------------------------------------------------------------------------------- looking
     def _owns(self, member: Member) -> set[Entity]:
