@@ -33,10 +33,11 @@ from trioqueue.messages.policy import MAX_GROUP_BYTES, EntityPolicy
 from trioqueue.messages.registry import Registry
 from trioqueue.messages.state import read_state, state_info_of
 from trioqueue.protocol.outcome import Kind, Outcome
-from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt, turn_of_this_task
+from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt
 from trioqueue.runtime.following import Follower, Followers
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.receiver import Receiver, Waiting
+from trioqueue.runtime.running import turn_of_this_task
 from trioqueue.runtime.supervisor import Supervisor
 from trioqueue.runtime.turns import Counts
 from trioqueue.stores.contract import ClaimWish, Group, Outgoing, Store

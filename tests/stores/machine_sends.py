@@ -160,10 +160,10 @@ class SendMachine(FleetMachine):
                 batcher.send(
                     SendSection(
                         group,
-                        lambda answer, number=number: answers.update({number: answer}),
                         member,
                         wished,
                         lambda *claim: claims.append(claim),
+                        lambda answer, number=number: answers.update({number: answer}),
                     )
                 )
             batcher.flush()

@@ -1,6 +1,5 @@
 """What a handler sees of its turn."""
 
-import contextvars
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
@@ -100,7 +99,6 @@ class Context:
     # What goes out with the commit, in this order; None once the turn is over.
     _children: list[Outgoing] | None = attrs.field(factory=list[Outgoing])
     _children_bytes: int = 0
-    _task: trio.lowlevel.Task | None = None  # in which the handler runs; None before
     _withdrawn: list[Receipt[Any]] = attrs.field(factory=list[Receipt[Any]])
 
     def __repr__(self) -> str:
@@ -207,10 +205,6 @@ class Context:
         await self._sender.tell_progress(self.command_id, self._reply_to, value)
 
     # ------------------------------------------------------------------ for the runtime
-    def begin(self) -> None:
-        """Takes note that the running task is the handler's."""
-        self._task = trio.lowlevel.current_task()
-
     async def settle(self) -> None:
         """Makes the turns before this one stand, on which what it calls may build."""
         await self._settle()
@@ -228,24 +222,6 @@ class Context:
         children = self._children or []
         self._children = None
         return children, self._withdrawn
-
-
-current_turn: contextvars.ContextVar[Context | None] = contextvars.ContextVar("trioqueue_turn", default=None)
-"""The turn in whose handler this task was started; see `turn_of_this_task`."""
-
-
-def turn_of_this_task() -> Context | None:
-    """Finds the turn that the running task is part of; tasks of `Context.nursery` are part of none."""
-    context = current_turn.get()
-    if context is None or context._children is None:
-        return None
-    task = trio.lowlevel.current_task()
-    while task is not context._task:
-        parent = task.parent_nursery
-        if parent is None or parent is context._nursery:
-            return None
-        task = parent.parent_task
-    return context
 
 
 class Slots:

@@ -67,6 +67,7 @@ class Incarnation:
         self._draining = False
         self.pressed = False  # entities wait for a pod, and this one has no room: idle ones are let go
         self.scope = trio.CancelScope()  # round all workers
+        self._ended = False  # `scope` is cancelled
         self.serving = trio.Event()  # set once workers can be started
         self.over = trio.Event()  # set with the cancellation of `scope` for a lost lease
         self._types = info.types
@@ -119,19 +120,24 @@ class Incarnation:
 
     def end_lease(self, why: str) -> None:
         """Cancels all workers: this incarnation handles nothing any more."""
-        if not self.scope.cancel_called:
+        if not self._ended:
             logger.warning(
                 "%s gives up its lease: %s",
                 self.member.incarnation,
                 why,
                 extra={"event": "lease_lost", "why": why},
             )
-            self.scope.cancel(reason=why)
+            self.cancel(why)
             self.over.set()
+
+    def cancel(self, why: str) -> None:
+        """Cancels all workers."""
+        self._ended = True
+        self.scope.cancel(reason=why)
 
     def trusted(self) -> bool:
         """Says whether handlers may start and commits be sent."""
-        return self._lease is not None and self._lease.left() > 0 and not self.scope.cancel_called
+        return not self._ended and self._lease is not None and self._lease.left() > 0
 
     def drain(self) -> None:
         """Has every worker let go of its entity as soon as its handler has ended."""
@@ -233,7 +239,7 @@ class Incarnation:
         return (
             self._nursery is not None
             and not self._draining
-            and not self.scope.cancel_called
+            and not self._ended
             and entity.type in self._types
         )
 
@@ -242,7 +248,7 @@ class Incarnation:
         return worker
 
     def _start(self, worker: Worker, first: ClaimAnswer | None) -> None:
-        if self._nursery is None or self.scope.cancel_called:
+        if self._nursery is None or self._ended:
             self.forget(worker)
             return
         worker.started = True

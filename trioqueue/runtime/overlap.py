@@ -14,7 +14,7 @@ import trio
 from trioqueue.protocol.turn import Ending
 from trioqueue.runtime.context import TurnSlot
 from trioqueue.runtime.finished import Finished, Hold
-from trioqueue.runtime.running import Running
+from trioqueue.runtime.running import Running, TurnScope
 from trioqueue.stores.contract import CommitAnswer, Next
 from trioqueue.stores.reports import Queued
 
@@ -89,11 +89,16 @@ class Overlap:
         return self._turns.prepare(queued, worker.cancels, self._nursery, slot, worker.settle, place, want)
 
     async def _run(self, one: UnderWay, slot: TurnSlot) -> None:
+        scope = TurnScope()
         try:
             await slot.take()
             one.began = True
             if self._worker.trusted():
-                one.ending = await self._turns.run(one.running, self._provided)
+                one.ending = await self._turns.run(one.running, self._provided, scope)
+            scope.leave(None)
+        except BaseException as error:
+            scope.leave(error)
+            raise
         finally:
             slot.end()
         self._worker.tell_news()

@@ -1,8 +1,8 @@
 """What a pod does with the entities of one type: its handlers, with all that they ask for found."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -14,6 +14,12 @@ from trioqueue.messages.policy import EntityPolicy, Retry
 from trioqueue.messages.registry import Activation, Handler, Registry
 from trioqueue.messages.state import StateInfo, state_info_of
 from trioqueue.runtime.context import Context
+
+
+class HasContext(Protocol):
+    """A turn, of which a handler may ask to see more."""
+
+    def context(self) -> Context: ...
 
 
 @attrs.frozen(eq=False)
@@ -28,14 +34,21 @@ class BoundHandler:
     context_names: tuple[str, ...]
     activation_names: tuple[str, ...]
     fixed: Mapping[str, Any]
+    asks: bool  # for anything beside the command
 
-    def arguments(self, state: Any, context: Context, activation: Any) -> dict[str, Any]:
+    def call(self, command: Any, state: Any, turn: HasContext, activation: Any) -> Awaitable[Any]:
+        """Calls the handler, with what it asks for beside the command."""
+        if not self.asks:
+            return self.handler.function(command)
+        return self.handler.function(command, **self.arguments(state, turn, activation))
+
+    def arguments(self, state: Any, turn: HasContext, activation: Any) -> dict[str, Any]:
         """Gives what the handler is called with, beside the command."""
         arguments = dict(self.fixed)
         for name in self.state_names:
             arguments[name] = state
         for name in self.context_names:
-            arguments[name] = context
+            arguments[name] = turn.context()
         for name in self.activation_names:
             arguments[name] = activation
         return arguments
@@ -131,6 +144,7 @@ def _bound(
         tuple(of_context),
         tuple(of_activation),
         fixed,
+        bool(fixed or of_state or of_context or of_activation),
     )
 
 

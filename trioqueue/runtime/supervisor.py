@@ -120,7 +120,7 @@ class Supervisor:
         ) as lease:
             self.incarnation = incarnation
             if self._ending.is_set():  # it came up when the end had begun, and has only to leave again
-                incarnation.scope.cancel(reason="the pod ends")
+                incarnation.cancel("the pod ends")
             logger.info(
                 "%s serves %s",
                 incarnation.member.incarnation,
@@ -198,7 +198,7 @@ class Supervisor:
                     await incarnation.wait_empty()
             except (LeaseLost, TrioqueueError) as error:
                 logger.warning("could not drain gracefully: %s", error)
-            incarnation.scope.cancel(reason="the pod ends")
+            incarnation.cancel("the pod ends")
         with trio.move_on_after(self._drain.hard) as hard:
             await self._ended.wait()
         if hard.cancelled_caught:

@@ -59,7 +59,7 @@ from trioqueue.runtime.finished import (
     raw_envelope,
 )
 from trioqueue.runtime.receiver import KEEP_MS
-from trioqueue.runtime.running import Running
+from trioqueue.runtime.running import Running, TurnScope
 from trioqueue.runtime.service import BoundHandler, Service
 from trioqueue.stores.contract import (
     NOT_MODIFIED,
@@ -272,6 +272,7 @@ class Turns:
         nursery: trio.Nursery,
         provided: Any,
         slot: TurnSlot,
+        scope: TurnScope,
         *,
         last: bool,
         trusted: Callable[[], bool],
@@ -287,6 +288,7 @@ class Turns:
             nursery: the entity's, for `Context.nursery`.
             provided: what the activation yielded.
             slot: the running slot that the worker has taken for it.
+            scope: the one round the handlers of the worker's task.
             last: nothing else is in hand, so the commit asks for more.
             trusted: whether a handler may start now.
             settle: commits what was gathered; called by who must not run, or go on, before that stands.  False: it does
@@ -304,7 +306,7 @@ class Turns:
         # Asked at the last moment: decoding takes time, and the process may have stood still since.
         if not trusted():
             raise LeaseLost("the lease can no longer be trusted")
-        ending = await self.run(running, provided)
+        ending = await self.run(running, provided, scope)
         return Stopped() if ending is None else self.judge(running, ending, want)
 
     def prepare(
@@ -347,15 +349,16 @@ class Turns:
         left = self._time_left(queued, envelope)
         if envelope.command_id in cancels or left <= 0:
             return partial(self._settle, queued, envelope, bound, Drop(expired=left <= 0), [], want)
-        context = self._context(envelope, queued, nursery, slot, left, bound.timeout, settle, ahead)
-        return Running(queued, envelope, bound, command, context, left)
+        child_id, attempt = self._done + ahead, 1 if ahead else self._attempts + 1
+        make = partial(self._context, nursery, slot, settle, child_id, attempt)
+        return Running(queued, envelope, bound, command, left, nursery, make)
 
-    async def run(self, running: Running, provided: Any) -> Ending | None:
+    async def run(self, running: Running, provided: Any, scope: TurnScope) -> Ending | None:
         """Runs a handler; None: it was let go of."""
         self._running = (*self._running, running)
         self._dirty = True
         try:
-            return await running.run(self._live, provided)
+            return await running.run(self._live, provided, scope)
         finally:
             self._running = tuple(one for one in self._running if one is not running)
 
@@ -408,38 +411,38 @@ class Turns:
 
     def _context(
         self,
-        envelope: Envelope,
-        queued: Queued,
         nursery: trio.Nursery,
         slot: TurnSlot,
-        left: float,
-        timeout: float | None,
         settle: Callable[[], Awaitable[bool]],
-        ahead: int,
+        number: int,
+        attempt: int,
+        running: Running,
+        deadline: float,
     ) -> Context:
+        envelope = running.envelope
         assert self.epoch is not None
         return Context(
             entity=self._entity.type,
             entity_id=self._entity.id,
             command_id=envelope.command_id,
-            attempt=1 if ahead else self._attempts + 1,
+            attempt=attempt,
             fence=self.epoch,
-            sent_at=queued.accepted_us / 1e6,
+            sent_at=running.queued.accepted_us / 1e6,
             headers=envelope.headers,
-            deadline=trio.current_time() + min(left, math.inf if timeout is None else timeout),
+            deadline=deadline,
             nursery=nursery,
             sender=self._sender,
             slot=slot,
             reply_to=envelope.reply_to or "",
             waiting=envelope.chain,
-            child_id=f"{self.epoch:x}-{self._done + ahead}",
+            child_id=f"{self.epoch:x}-{number}",
             settle=settle,
         )
 
     def judge(self, running: Running, ending: Ending, want: int) -> Finished:
         """Turns the way a handler ended into a commit."""
         queued, envelope, bound = running.queued, running.envelope, running.bound
-        children, withdrawn = running.context.close()
+        children, withdrawn = running.close()
         self._counts.handled += 1
         info = bound.handler.info
         judge = partial(
@@ -453,9 +456,9 @@ class Turns:
                     raise BadDeclaration(
                         f"{bound.handler.qualname} handles a query, but changed the state, sent or cancelled"
                     )
-                reply = (
-                    self._codec.unstructure(verdict.value, info.reply_type()) if is_wanted(envelope) else None
-                )
+                reply = None
+                if is_wanted(envelope):
+                    reply = self._codec.unstructure(verdict.value, info.reply_type())
                 finished = self._settle(queued, envelope, bound, Done(reply), children, want)
                 if state is not None:
                     finished.commit.state = self._base = state

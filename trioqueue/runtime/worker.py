@@ -7,6 +7,7 @@ let go, or when its incarnation has lost the lease, which cancels it from outsid
 
 import logging
 import math
+import sys
 from collections import deque
 from random import random
 from typing import TYPE_CHECKING, Any, cast
@@ -19,6 +20,7 @@ from trioqueue.protocol.turn import single_leaf
 from trioqueue.runtime.context import TurnSlot
 from trioqueue.runtime.finished import Finished, Hold, Stopped
 from trioqueue.runtime.overlap import overlap
+from trioqueue.runtime.running import TurnScope
 from trioqueue.runtime.turns import Turns
 from trioqueue.stores.contract import (
     Backoff,
@@ -414,17 +416,23 @@ class Worker:
                 self._news = None
         while True:
             answer: CommitAnswer | None = None
-            while self.hand:
-                taken = await self._take(nursery, provided)
-                if isinstance(taken, str):
-                    return taken
-                answer = taken or answer
+            scope = TurnScope()
+            try:
+                while self.hand:
+                    taken = await self._take(nursery, provided, scope)
+                    if isinstance(taken, str):
+                        return taken
+                    answer = taken or answer
+            finally:
+                scope.leave(sys.exception())
             assert answer is not None
             held = await self.until_claimed(answer)
             if isinstance(held, str):
                 return held
 
-    async def _take(self, nursery: trio.Nursery, provided: Any) -> CommitAnswer | str | None:
+    async def _take(
+        self, nursery: trio.Nursery, provided: Any, scope: TurnScope
+    ) -> CommitAnswer | str | None:
         """Handles the next command in hand, and commits unless that is left for later; or says why to let go."""
         slot = await self._slot()
         try:
@@ -438,6 +446,7 @@ class Worker:
                 nursery,
                 provided,
                 slot,
+                scope,
                 last=len(self.hand) == ahead + 1,
                 trusted=self._incarnation.trusted,
                 settle=self.settle,

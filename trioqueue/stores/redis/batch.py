@@ -42,15 +42,19 @@ Answer = Callable[[object], None]
 """Takes one section's answer, or an exception; called once, and must not raise."""
 
 
+def nobody_asks(_result: object) -> None:
+    """Stands for who waits for a section, until somebody does."""
+
+
 @attrs.define(eq=False)
 class SendSection:
     """One group on its way."""
 
     group: Group
-    answer: Answer
     member: Member | None = None
     wishes: Sequence[ClaimWish] = ()
     on_claim: Callable[[Entity, SendClaimAnswer], None] | None = None
+    answer: Answer = nobody_asks
 
     def size(self) -> int:
         """Says what it adds to a call, in commands."""
@@ -75,7 +79,7 @@ class ClaimSection:
 
     member: Member
     wish: ClaimWish
-    answer: Answer
+    answer: Answer = nobody_asks
 
     def size(self) -> int:
         return 1
@@ -90,7 +94,7 @@ class CommitSection:
 
     member: Member
     commit: Commit
-    answer: Answer
+    answer: Answer = nobody_asks
 
     def size(self) -> int:
         commit = self.commit
