@@ -33,7 +33,7 @@ from trioqueue.messages.envelope import Envelope, decode_envelope
 from trioqueue.messages.policy import Retry
 from trioqueue.messages.raw import WILDCARD, RawCommand
 from trioqueue.messages.rejection import rejection_fields, rejection_name
-from trioqueue.messages.state import read_state
+from trioqueue.messages.state import StateInfo, read_state
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.protocol.turn import (
     Done,
@@ -382,25 +382,35 @@ class Turns:
     def _thaw(self) -> None:
         """Makes the live state what handlers begin with, if it isn't."""
         state = self.service.state
-        if state is None or self._live is not None:
-            return
+        if state is not None and self._live is None:
+            self._live = self._thawed(state)
+
+    def _thawed(self, state: StateInfo) -> Any:
+        """Makes an object of what handlers begin with."""
         if self._base is None:
-            self._live = state.cls()
-            return
+            return state.cls()
         version, fields = read_state(self._codec, self._base)
-        self._live = self._codec.structure(
-            self.service.registry.upcasted(state.cls, fields, version), state.cls
-        )
+        return self._codec.structure(self.service.registry.upcasted(state.cls, fields, version), state.cls)
 
     def _frozen(self) -> bytes | None:
         """Encodes the live state; None: it has not changed."""
         state = self.service.state
         if state is None:
             return None
-        encoded = self._codec.dumps({"v": state.version, "s": self._codec.unstructure(self._live, state.cls)})
+        encoded = self._encoded(state, self._live)
         if len(encoded) > self.service.policy.max_state:
             raise StateTooLarge(len(encoded), self.service.policy.max_state)
         return None if encoded == self._base else encoded
+
+    def _encoded(self, state: StateInfo, live: Any) -> bytes:
+        return self._codec.dumps({"v": state.version, "s": self._codec.unstructure(live, state.cls)})
+
+    def _has_changed(self, frozen: bytes | None) -> bool:
+        """Says whether the handler did that to the state, and not only its class: a default, a field, an upcast."""
+        state = self.service.state
+        return (
+            frozen is not None and state is not None and frozen != self._encoded(state, self._thawed(state))
+        )
 
     def _time_left(self, queued: Queued, envelope: Envelope) -> float:
         """Says how many seconds the caller will still wait, by the store's clock and the time since it told it."""
@@ -452,10 +462,12 @@ class Turns:
         try:
             if isinstance(verdict, Done):
                 state = self._frozen()
-                if info.is_query and (state is not None or children or withdrawn):
-                    raise BadDeclaration(
-                        f"{bound.handler.qualname} handles a query, but changed the state, sent or cancelled"
-                    )
+                if info.is_query:
+                    if self._has_changed(state) or children or withdrawn:
+                        raise BadDeclaration(
+                            f"{bound.handler.qualname} handles a query, but changed the state, sent or cancelled"
+                        )
+                    state = None
                 reply = None
                 if is_wanted(envelope):
                     reply = self._codec.unstructure(verdict.value, info.reply_type())
