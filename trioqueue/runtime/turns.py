@@ -56,16 +56,16 @@ from trioqueue.runtime.finished import (
     Stopped,
     failed_outcome,
     is_wanted,
-    raw_envelope,
+    letter_of,
 )
 from trioqueue.runtime.receiver import KEEP_MS
 from trioqueue.runtime.running import Running, TurnScope
 from trioqueue.runtime.service import BoundHandler, Service
+from trioqueue.runtime.task_tree import task_tree
 from trioqueue.stores.contract import (
     NOT_MODIFIED,
     Claimed,
     Commit,
-    DeadLetter,
     LeaseLost,
     Outgoing,
     Reply,
@@ -516,7 +516,7 @@ class Turns:
             case GiveUp(error):
                 self._counts.failed += 1
                 if not bound.handler.info.is_query:
-                    return self._give_up(queued, envelope, error, want)
+                    return self._give_up(queued, envelope, error, want, ran=True)
                 logger.warning(
                     "%s of %s failed: %r",
                     envelope.name,
@@ -534,10 +534,12 @@ class Turns:
                 outcome = Outcome(Kind.EXPIRED if expired else Kind.CANCELLED)
         return self._finish(envelope, outcome, want, children=children)
 
-    def _give_up(self, queued: Queued, envelope: Envelope, error: BaseException, want: int) -> Finished:
+    def _give_up(
+        self, queued: Queued, envelope: Envelope, error: BaseException, want: int, *, ran: bool = False
+    ) -> Finished:
         """Ends a command that failed for good: among the dead letters, or by having its entity wait for an operator."""
         if self.service.policy.on_exhausted == "dead_letter":
-            return self._bury(queued, envelope, error, want)
+            return self._bury(queued, envelope, error, want, ran=ran)
         why = f"{envelope.name} {envelope.command_id} failed for good: {failed_outcome(error).value}"
         logger.error(
             "%s waits for an operator: %s",
@@ -548,8 +550,10 @@ class Turns:
         )
         return Finished(self._commit(pause=why[:MAX_WHY], failed=self._crashes == 0))
 
-    def _bury(self, queued: Queued, envelope: Envelope | None, error: BaseException, want: int) -> Finished:
-        """Gives a command up: to the dead letters, and the error to whoever waits."""
+    def _bury(
+        self, queued: Queued, envelope: Envelope | None, error: BaseException, want: int, *, ran: bool = False
+    ) -> Finished:
+        """Gives a command up: to the dead letters, and the error to whoever waits; `ran`: its handler did, just now."""
         self._counts.dead += 1
         outcome = failed_outcome(error)
         command_id = (
@@ -564,18 +568,17 @@ class Turns:
             exc_info=error,
             extra={"event": "dead_letter", "entity": str(self._entity), "command_id": command_id},
         )
-        record = self._codec.dumps(
-            {
-                "entity": str(self._entity),
-                **raw_envelope(queued.data),
-                "error": outcome.value,
-                "traceback": outcome.traceback,
-                "attempts": self._attempts + 1,
-                "crashes": self._crashes,
-                "accepted_us": queued.accepted_us,
-            }
+        letter = letter_of(
+            self._codec,
+            self._entity,
+            command_id,
+            queued,
+            outcome,
+            attempts=self._attempts + 1,
+            crashes=self._crashes,
+            tasks=task_tree(trio.lowlevel.current_task()) if ran else "",
         )
-        return self._finish(envelope, outcome, want, dead=(DeadLetter(command_id, record),))
+        return self._finish(envelope, outcome, want, dead=(letter,))
 
     def _finish(self, envelope: Envelope | None, outcome: Outcome, want: int, **more: Any) -> Finished:
         local: tuple[tuple[str, bytes], ...] = ()
