@@ -505,6 +505,11 @@ class AtomicQueues(Operating):
         Args:
             state: A class declared with `@state`.
             entity_id: Whose: a str, int or UUID.
+
+        Raises:
+            NewerVersion: It was written by a newer release than this one.
+            DecodeError: It is older, and the registry here has no upcast for it; to read with the upcasts and serve
+                nothing, open with the registry and `serves=()`.
         """
         self._check_open()
         info = state_info_of(state)
@@ -512,8 +517,9 @@ class AtomicQueues(Operating):
         if data is None:
             return state()
         version, fields = read_state(self._codec, data)
-        if self._registry is not None:
-            fields = self._registry.upcasted(state, fields, version)
+        # One without upcasts refuses a state of another version, which else would be read as something that it is not.
+        registry = Registry() if self._registry is None else self._registry
+        fields = registry.upcasted(state, fields, version)
         result: S = self._codec.structure(fields, state)
         return result
 

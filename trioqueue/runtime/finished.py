@@ -5,10 +5,13 @@ import traceback
 
 import attrs
 
+from trioqueue._names import Entity
+from trioqueue.messages.codec import Codec
 from trioqueue.messages.envelope import Envelope
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.protocol.turn import single_leaf
-from trioqueue.stores.contract import Commit
+from trioqueue.stores.contract import Commit, DeadLetter
+from trioqueue.stores.reports import Queued
 
 MAX_TRACEBACK = 16_384
 """Characters of a traceback that is kept with a dead letter and told to the caller; the end matters most."""
@@ -94,7 +97,32 @@ def _as_text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def raw_envelope(data: bytes) -> dict[str, str]:
+def letter_of(
+    codec: Codec,
+    entity: Entity,
+    command_id: str,
+    queued: Queued,
+    outcome: Outcome,
+    *,
+    attempts: int,
+    crashes: int,
+    tasks: str,
+) -> DeadLetter:
+    """Makes the dead letter of a command that failed for good: what travelled, and all that is known of its end."""
+    record = {
+        "entity": str(entity),
+        **_raw(queued.data),
+        "error": outcome.value,
+        "traceback": outcome.traceback,
+        "tasks": _as_text(tasks),
+        "attempts": attempts,
+        "crashes": crashes,
+        "accepted_us": queued.accepted_us,
+    }
+    return DeadLetter(command_id, codec.dumps(record))
+
+
+def _raw(data: bytes) -> dict[str, str]:
     """Keeps an envelope byte by byte in what is JSON: as text if it is text."""
     try:
         return {"envelope": data.decode()}

@@ -17,7 +17,10 @@ from trioqueue.stores.reports import Queued
 
 
 class HandlerTimeout(Exception):
-    """A handler took longer than its `timeout`; counted as its failure."""
+    """A handler took longer than its `timeout`; counted as its failure.
+
+    Its cause is what the handler was cancelled by, with the line at which that found it.
+    """
 
 
 class TurnScope:
@@ -106,6 +109,7 @@ class Running:
     async def run(self, live: Any, provided: Any, scope: TurnScope) -> Ending | None:
         """Runs the handler; None: it was let go of."""
         ending: Ending | None = None
+        found_at: BaseException | None = None  # what cancelled it, which knows where it was
         bound, self.task = self.bound, trio.lowlevel.current_task()
         timeout = bound.timeout
         if self.left != math.inf or timeout is not None:
@@ -122,6 +126,8 @@ class Running:
                     raise
             except Exception as rest:
                 ending = Raised(rest)
+            if timeout is not None:
+                found_at = error
         finally:
             current_turn.reset(token)
             self._scope = None
@@ -137,7 +143,9 @@ class Running:
         if self._cancelled:
             return Cancelled()
         if timeout is not None and timeout < self.left:
-            return Raised(HandlerTimeout(f"the handler took longer than its timeout of {timeout:g} s"))
+            late = HandlerTimeout(f"the handler took longer than its timeout of {timeout:g} s")
+            late.__cause__ = found_at
+            return Raised(late)
         return Expired()
 
 

@@ -33,7 +33,7 @@ from trioqueue.messages.envelope import Envelope, decode_envelope
 from trioqueue.messages.policy import Retry
 from trioqueue.messages.raw import WILDCARD, RawCommand
 from trioqueue.messages.rejection import rejection_fields, rejection_name
-from trioqueue.messages.state import read_state
+from trioqueue.messages.state import StateInfo, read_state
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.protocol.turn import (
     Done,
@@ -56,16 +56,16 @@ from trioqueue.runtime.finished import (
     Stopped,
     failed_outcome,
     is_wanted,
-    raw_envelope,
+    letter_of,
 )
 from trioqueue.runtime.receiver import KEEP_MS
 from trioqueue.runtime.running import Running, TurnScope
 from trioqueue.runtime.service import BoundHandler, Service
+from trioqueue.runtime.task_tree import task_tree
 from trioqueue.stores.contract import (
     NOT_MODIFIED,
     Claimed,
     Commit,
-    DeadLetter,
     LeaseLost,
     Outgoing,
     Reply,
@@ -382,25 +382,35 @@ class Turns:
     def _thaw(self) -> None:
         """Makes the live state what handlers begin with, if it isn't."""
         state = self.service.state
-        if state is None or self._live is not None:
-            return
+        if state is not None and self._live is None:
+            self._live = self._thawed(state)
+
+    def _thawed(self, state: StateInfo) -> Any:
+        """Makes an object of what handlers begin with."""
         if self._base is None:
-            self._live = state.cls()
-            return
+            return state.cls()
         version, fields = read_state(self._codec, self._base)
-        self._live = self._codec.structure(
-            self.service.registry.upcasted(state.cls, fields, version), state.cls
-        )
+        return self._codec.structure(self.service.registry.upcasted(state.cls, fields, version), state.cls)
 
     def _frozen(self) -> bytes | None:
         """Encodes the live state; None: it has not changed."""
         state = self.service.state
         if state is None:
             return None
-        encoded = self._codec.dumps({"v": state.version, "s": self._codec.unstructure(self._live, state.cls)})
+        encoded = self._encoded(state, self._live)
         if len(encoded) > self.service.policy.max_state:
             raise StateTooLarge(len(encoded), self.service.policy.max_state)
         return None if encoded == self._base else encoded
+
+    def _encoded(self, state: StateInfo, live: Any) -> bytes:
+        return self._codec.dumps({"v": state.version, "s": self._codec.unstructure(live, state.cls)})
+
+    def _has_changed(self, frozen: bytes | None) -> bool:
+        """Says whether the handler did that to the state, and not only its class: a default, a field, an upcast."""
+        state = self.service.state
+        return (
+            frozen is not None and state is not None and frozen != self._encoded(state, self._thawed(state))
+        )
 
     def _time_left(self, queued: Queued, envelope: Envelope) -> float:
         """Says how many seconds the caller will still wait, by the store's clock and the time since it told it."""
@@ -452,10 +462,12 @@ class Turns:
         try:
             if isinstance(verdict, Done):
                 state = self._frozen()
-                if info.is_query and (state is not None or children or withdrawn):
-                    raise BadDeclaration(
-                        f"{bound.handler.qualname} handles a query, but changed the state, sent or cancelled"
-                    )
+                if info.is_query:
+                    if self._has_changed(state) or children or withdrawn:
+                        raise BadDeclaration(
+                            f"{bound.handler.qualname} handles a query, but changed the state, sent or cancelled"
+                        )
+                    state = None
                 reply = None
                 if is_wanted(envelope):
                     reply = self._codec.unstructure(verdict.value, info.reply_type())
@@ -504,7 +516,7 @@ class Turns:
             case GiveUp(error):
                 self._counts.failed += 1
                 if not bound.handler.info.is_query:
-                    return self._give_up(queued, envelope, error, want)
+                    return self._give_up(queued, envelope, error, want, ran=True)
                 logger.warning(
                     "%s of %s failed: %r",
                     envelope.name,
@@ -522,10 +534,12 @@ class Turns:
                 outcome = Outcome(Kind.EXPIRED if expired else Kind.CANCELLED)
         return self._finish(envelope, outcome, want, children=children)
 
-    def _give_up(self, queued: Queued, envelope: Envelope, error: BaseException, want: int) -> Finished:
+    def _give_up(
+        self, queued: Queued, envelope: Envelope, error: BaseException, want: int, *, ran: bool = False
+    ) -> Finished:
         """Ends a command that failed for good: among the dead letters, or by having its entity wait for an operator."""
         if self.service.policy.on_exhausted == "dead_letter":
-            return self._bury(queued, envelope, error, want)
+            return self._bury(queued, envelope, error, want, ran=ran)
         why = f"{envelope.name} {envelope.command_id} failed for good: {failed_outcome(error).value}"
         logger.error(
             "%s waits for an operator: %s",
@@ -536,8 +550,10 @@ class Turns:
         )
         return Finished(self._commit(pause=why[:MAX_WHY], failed=self._crashes == 0))
 
-    def _bury(self, queued: Queued, envelope: Envelope | None, error: BaseException, want: int) -> Finished:
-        """Gives a command up: to the dead letters, and the error to whoever waits."""
+    def _bury(
+        self, queued: Queued, envelope: Envelope | None, error: BaseException, want: int, *, ran: bool = False
+    ) -> Finished:
+        """Gives a command up: to the dead letters, and the error to whoever waits; `ran`: its handler did, just now."""
         self._counts.dead += 1
         outcome = failed_outcome(error)
         command_id = (
@@ -552,18 +568,17 @@ class Turns:
             exc_info=error,
             extra={"event": "dead_letter", "entity": str(self._entity), "command_id": command_id},
         )
-        record = self._codec.dumps(
-            {
-                "entity": str(self._entity),
-                **raw_envelope(queued.data),
-                "error": outcome.value,
-                "traceback": outcome.traceback,
-                "attempts": self._attempts + 1,
-                "crashes": self._crashes,
-                "accepted_us": queued.accepted_us,
-            }
+        letter = letter_of(
+            self._codec,
+            self._entity,
+            command_id,
+            queued,
+            outcome,
+            attempts=self._attempts + 1,
+            crashes=self._crashes,
+            tasks=task_tree(trio.lowlevel.current_task()) if ran else "",
         )
-        return self._finish(envelope, outcome, want, dead=(DeadLetter(command_id, record),))
+        return self._finish(envelope, outcome, want, dead=(letter,))
 
     def _finish(self, envelope: Envelope | None, outcome: Outcome, want: int, **more: Any) -> Finished:
         local: tuple[tuple[str, bytes], ...] = ()

@@ -1,12 +1,12 @@
 """All that the in-process store holds, and the small steps in which it changes."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lifecycle import Event, Mode, advance
-from trioqueue.protocol.placement import Candidate, choose
+from trioqueue.protocol.placement import Candidate, choose, next_after
 from trioqueue.stores.contract import MAX_BATCH_BYTES, DeadLetter, LeaseLost, Member, Outgoing
 from trioqueue.stores.memory.expiring import Expiring
 from trioqueue.stores.memory.later import Later as LaterCommands
@@ -87,14 +87,13 @@ class Mailboxes:
     def _place(
         self, entity_type: str, *, prefer: str | None = None, without: str | None = None
     ) -> str | None:
-        return choose(
-            (
-                Candidate(incarnation, pod.loads[entity_type], pod.room - len(pod.owns))
-                for incarnation, pod in self.pods.items()
-                if entity_type in pod.info.types and not pod.leaving
-            ),
-            prefer=prefer,
-            without=without,
+        return choose(self._candidates(entity_type), prefer=prefer, without=without)
+
+    def _candidates(self, entity_type: str) -> Iterator[Candidate]:
+        return (
+            Candidate(incarnation, pod.loads[entity_type], pod.room - len(pod.owns))
+            for incarnation, pod in self.pods.items()
+            if entity_type in pod.info.types and not pod.leaving
         )
 
     def _move(self, entity: Entity, event: Event) -> None:
@@ -157,14 +156,19 @@ class Mailboxes:
         box = self.mailboxes[entity]
         return box.paused is not None or bool(box.queue) and entity.type in self.held
 
-    def _let_go(self, entity: Entity, *, without: str) -> None:
+    def _let_go(self, entity: Entity, *, without: str, declined: bool = False) -> None:
         box = self.mailboxes[entity]
         box.overruled = box.eager = False
         if box.paused is not None or not box.queue:
             self._own(entity, None)
             self._move(entity, Event.LET_GO if box.paused is None else Event.PAUSED)
             return
-        to = None if entity.type in self.held else self._place(entity.type, without=without)
+        to: str | None = None
+        if entity.type not in self.held:
+            if declined:
+                to = next_after(self._candidates(entity.type), without)
+            else:
+                to = self._place(entity.type, without=without)
         self._give(entity, to, Event.HANDED_OVER, Event.STRANDED)
 
     def place_of(self, entity: Entity, beginning: bytes) -> int | None:

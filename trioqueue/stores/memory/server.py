@@ -288,6 +288,8 @@ class MemoryServer(Operating):
             box.queue.popleft()
             box.settle_head()
         box.done += commit.pops
+        if commit.failed and (commit.retry_ms is not None or commit.pause):
+            box.unknown_since_us = None  # a pod that failed with it knows it
         if commit.retry_ms is not None:
             box.done += 1
             box.fetched += 1
@@ -328,7 +330,7 @@ class MemoryServer(Operating):
             now = self._now_us()
             box.due_us = now + DECLINE_US
             box.unknown_since_us = now if box.unknown_since_us is None else box.unknown_since_us
-        self._let_go(entity, without=member.incarnation)
+        self._let_go(entity, without=member.incarnation, declined=why == "decline")
         return True
 
     # -------------------------------------------------------------------------------- membership

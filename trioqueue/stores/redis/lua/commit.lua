@@ -213,6 +213,7 @@ while at <= #ARGV do
             end
             if failed == '1' then
                 redis.call('HINCRBY', E, 'attempts', 1)
+                redis.call('HDEL', E, 'unknown') -- a pod that failed with it knows it
             end
             answers[#answers + 1] = (held or pause ~= '') and 'PAUSED' or { 'BACKOFF', wait }
         elseif held then
