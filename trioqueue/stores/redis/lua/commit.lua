@@ -146,7 +146,7 @@ while at <= #ARGV do
         if extras == '1' then skip_extras() end
         if h[4] == 'active' then
             answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, alone and 1 or want) or {} }
-        elseif held then
+        elseif h[11] or held and redis.call('LLEN', Q) > 0 then
             answers[#answers + 1] = 'PAUSED'
         elseif h[5] then
             local left = tonumber(h[5]) - now -- further away: the clock was set back, and nothing else would wake the worker
