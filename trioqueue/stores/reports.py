@@ -137,7 +137,10 @@ class Letter(NamedTuple):
 
 @attrs.frozen
 class Inspection:
-    """All that a store knows about one entity; times are the store's, in microseconds."""
+    """All that a store knows about one entity; times are the store's, in microseconds.
+
+    `owner_renewed_us`: when its owner was heard of last; 0: it is leaving.
+    """
 
     now_us: int
     mode: Mode

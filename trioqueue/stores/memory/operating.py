@@ -30,6 +30,7 @@ class Operating(Mailboxes):
                 self._let_go(entity, without=box.owner)
             elif box.mode is not Mode.ACTIVE:
                 self._move(entity, Event.PAUSED)
+                box.ready_since_us = None
             return True
         assert box is not None
         box.paused = None
@@ -124,7 +125,7 @@ class Operating(Mailboxes):
             mode=box.mode,
             owner=box.owner,
             owner_name=pod.info.name if pod else None,
-            owner_renewed_us=pod.renewed_us if pod else None,
+            owner_renewed_us=(0 if pod.leaving else pod.renewed_us) if pod else None,
             epoch=box.epoch,
             queued=len(box.queue),
             head=box.queue[0] if box.queue else None,

@@ -249,8 +249,6 @@ class MemoryServer(Operating):
             self.states[entity] = (f"{commit.epoch}.{commit.done}", commit.state)
         for child in commit.children:
             self._accept(child, prefer=member.incarnation)
-        for one in commit.withdrawn:
-            self._withdraw(one)
         for letter in commit.dead:
             self.dead[entity.type][letter.command_id] = letter
             self.died_us[letter.command_id] = now
@@ -261,6 +259,8 @@ class MemoryServer(Operating):
             if reply.to:
                 small = len(reply.outcome) <= MAX_HINT_BYTES
                 self._hint(reply.to, Answered(reply.command_id, reply.outcome if small else None))
+        for one in commit.withdrawn:  # behind its outcomes, as it may name what it settles
+            self._withdraw(one)
         if not box.queue:
             box.cancels.clear()
             self._move(entity, Event.EMPTIED)

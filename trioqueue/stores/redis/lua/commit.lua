@@ -153,7 +153,7 @@ while at <= #ARGV do
                 redis.call('HSET', E, 'fetched', text(math.max(fetched, stored + #commands)))
             end
             answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), commands }
-        elseif held then
+        elseif h[11] or held and redis.call('LLEN', Q) > 0 then
             answers[#answers + 1] = 'PAUSED'
         elseif h[5] then
             local left = tonumber(h[5]) - now -- further away: the clock was set back, and nothing else would wake the worker
