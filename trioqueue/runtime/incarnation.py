@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -29,6 +29,10 @@ logger = logging.getLogger("trioqueue.pod")
 
 MOVE_AGAIN = 1.0
 """Seconds until what is due is moved once more, where that failed."""
+
+YIELD_KEPT = 10
+"""Entities without work that are let go of at one heartbeat though a scaler has them kept awake, where others wait for
+room: some at a time, as it is not known how many wait, and each of them closes what it has open."""
 
 WATCH_EVERY = 0.1
 """Seconds between two looks at the lease at most.  A deadline that a thread moved would be seen too late (Trio
@@ -161,6 +165,15 @@ class Incarnation:
                 self._nursery.start_soon(self._pass_on, entity, name=f"pass on {entity}")
             else:
                 self._start(self._new_worker(entity), None)
+
+    def keep(self, entities: Sequence[Entity], seconds: float) -> None:
+        """Takes a hint that entities of ours are to be kept awake for so long."""
+        for entity in entities:
+            if entity not in self._workers:
+                self.wake(entity)
+            worker = self._workers.get(entity)
+            if worker is not None:
+                worker.keep(seconds)
 
     def look_at(self, entity: Entity) -> None:
         """Takes a hint that an operator changed an entity of ours."""
@@ -317,8 +330,7 @@ class Incarnation:
             await self.store.assign(self.member, report.ready)
         self.pressed = report.pressed
         if report.pressed:
-            for worker in list(self._workers.values()):
-                worker.yield_if_idle()
+            self._make_room()
         for silent in report.silent:
             if silent.incarnation != self.member.incarnation and await self.store.reap(self.member, silent):
                 logger.warning(
@@ -326,6 +338,25 @@ class Incarnation:
                     silent.incarnation,
                     extra={"event": "reaped", "pod": silent.incarnation},
                 )
+
+    def _make_room(self) -> None:
+        """Lets go of what is idle, since others wait for room; of what is kept awake only if there is nothing else."""
+        workers = list(self._workers.values())
+        kept = [worker for worker in workers if worker.is_kept()]
+        count = sum(worker.yield_if_idle() for worker in workers if not worker.is_kept())
+        if count:
+            return
+        for worker in kept:
+            count += worker.yield_if_idle()
+            if count == YIELD_KEPT:
+                break
+        if count:
+            logger.warning(
+                "%d entities that a scaler keeps awake are let go of, as others have commands and wait for room: "
+                "raise Limits.owned, or start more pods",
+                count,
+                extra={"event": "kept_yielded", "count": count},
+            )
 
     async def _read_all(self, read: Callable[[Member, int], Awaitable[tuple[Entity, ...]]]) -> None:
         """Wakes everything in a list of ours that has no worker, or has one that sleeps although there is work."""
