@@ -19,6 +19,7 @@ from trioqueue.messages.policy import Drain, EntityPolicy, Lease, Limits
 from trioqueue.messages.registry import Registry
 from trioqueue.runtime.context import Slots
 from trioqueue.runtime.recurring import keep
+from trioqueue.runtime.scaling import BoundScaler, build_scalers, keep_awake
 from trioqueue.runtime.service import build_services
 from trioqueue.runtime.supervisor import Supervisor
 from trioqueue.runtime.turns import Turns
@@ -26,7 +27,7 @@ from trioqueue.stores.contract import PodInfo, Store
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store
 from trioqueue.stores.redis.store import open_redis_store
-from trioqueue.stores.reports import Answered, CancelAsked, Changed, Due, Hint, Progress, Wake
+from trioqueue.stores.reports import Answered, CancelAsked, Changed, Due, Hint, KeepAwake, Progress, Wake
 from trioqueue.stores.service_nursery import open_service_nursery
 
 logger = logging.getLogger("trioqueue")
@@ -84,6 +85,7 @@ async def open_atomic_queues(
     policies = dict(entities or {})
     codec = codec or Codec()
     services = {}
+    scalers: list[BoundScaler] = []
     if registry is not None:
         registry.freeze()
         types = frozenset(serves) if serves is not None else registry.types()
@@ -92,6 +94,7 @@ async def open_atomic_queues(
                 f"The entity type {missing!r}", "register a handler for it, or leave it out of `serves`"
             )
         services = build_services(registry, types, policies, provide or {}, codec)
+        scalers = build_scalers(registry, types, provide or {})
     pod_name = legal_pod_name(name if name is not None else _pod_name())
     if durability not in ("local", "replica"):
         raise ValueError(f"durability is 'local' or 'replica', not {durability!r}")
@@ -127,6 +130,8 @@ async def open_atomic_queues(
             nursery.start_soon(queues._receiver.run, name="receiver")
             if supervisor is not None:
                 nursery.start_soon(supervisor.run, name="supervisor")
+                for scaler in scalers:
+                    nursery.start_soon(keep_awake, store, scaler, supervisor.serving, name=scaler.schedule)
             queues._supervisor, queues._services = supervisor, nursery
             for schedule in registry.schedules() if registry is not None else ():
                 nursery.start_soon(
@@ -173,6 +178,8 @@ def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None) -
                 incarnation.wake(entity)
             case Due():
                 incarnation.look_at_due()
+            case KeepAwake(entities, seconds):
+                incarnation.keep(entities, seconds)
             case Changed(entity):
                 incarnation.look_at(entity)
             case CancelAsked(entity, command_id):

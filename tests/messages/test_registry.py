@@ -460,3 +460,51 @@ class TestUpcasts:
 @command("account", version=2)
 class Withdraw2(Command):
     account_id: str = entity_id()
+
+
+class TestScalers:
+    def test_what_it_wants(self) -> None:
+        registry = registry_with_deposit()
+
+        @registry.scaler("account", every=0.5)
+        async def wanted(pool: Pool, extra: int = 3) -> AsyncGenerator[str]:
+            yield "a"
+
+        registry.freeze()
+        (scaler,) = registry.scalers()
+        assert (scaler.entity_type, scaler.every) == ("account", 500)
+        assert scaler.parameters == (("pool", Pool), ("extra", int))
+        assert scaler.optional == {"extra"}
+        assert scaler.qualname.endswith("wanted")
+
+    def test_one_a_type(self) -> None:
+        registry = registry_with_deposit()
+
+        async def wanted() -> AsyncGenerator[str]:
+            yield "a"
+
+        assert registry.scaler("account")(wanted) is wanted
+        with pytest.raises(DuplicateRegistration, match="has the scaler"):
+            registry.scaler("account")(wanted)
+
+    def test_it_is_an_async_generator(self) -> None:
+        async def wanted() -> list[str]:
+            return ["a"]
+
+        with pytest.raises(BadDeclaration, match="is not an async generator"):
+            Registry().scaler("account")(wanted)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("every", [0, 0.05, -1, float("inf"), float("nan")])
+    def test_its_interval_is_legal(self, every: float) -> None:
+        with pytest.raises(BadDeclaration, match=r"0\.1 or more"):
+            Registry().scaler("account", every=every)
+
+    def test_its_type_has_a_handler(self) -> None:
+        registry = registry_with_deposit()
+
+        @registry.scaler("acount")
+        async def wanted() -> AsyncGenerator[str]:
+            yield "a"
+
+        with pytest.raises(BadDeclaration, match="is the scaler of 'acount', for which there is no handler"):
+            registry.freeze()

@@ -269,6 +269,17 @@ class FleetMachine(RuleBasedStateMachine):
             lambda: sorted(map(str, self.memory.assign(member, listed))),
         )
 
+    @rule(number=numbers, listed=st.lists(entities, max_size=3, unique=True))
+    def one_keeps(self, number: int, listed: list[Entity]) -> None:
+        self.keep_awake(self.pod(number), listed)
+
+    def keep_awake(self, member: Member, listed: list[Entity]) -> None:
+        self.ask(
+            f"{self.name(member)} keeps {', '.join(map(str, listed))} awake",
+            lambda: run(self.store(member).keep(member, listed, 9000)),
+            lambda: self.memory.keep(member, listed, 9000),
+        )
+
     # -------------------------------------------------------------------------------- what is put off
     @rule(number=numbers)
     def one_moves(self, number: int) -> None:

@@ -109,16 +109,16 @@ class OperatorMachine(SendMachine):
 
     def tick(self, client: str, schedule: str, entity: Entity, how: int) -> None:
         """Moves a schedule on, from the right tick or another one, or looks at it."""
-        store, memory, command = self.both.stores[client], self.memory, Outgoing(entity, self.command())
+        store, memory = self.both.stores[client], self.memory
+        command = None if how in (1, 2) else Outgoing(entity, self.command())
         expected = memory.schedules.get(schedule)
         if how == 3:
             expected = 1 if expected is None else None if expected % 2 else expected + 1
         following = None if how == 4 else (expected or 0) + 1
         self.ask(
-            f"{client} moves {schedule} from {expected} to {following}, {entity} gets {command.data.decode()}"
-            f"{' (silent)' * (how in (1, 2))}",
-            lambda: run(store.tick(schedule, expected, following, command, silent=how in (1, 2))),
-            lambda: memory.tick(schedule, expected, following, command, silent=how in (1, 2)),
+            f"{client} moves {schedule} from {expected} to {following}, {entity} gets {command}",
+            lambda: run(store.tick(schedule, expected, following, command)),
+            lambda: memory.tick(schedule, expected, following, command),
         )
 
     def tell(self, client: str, entity: Entity, number: int) -> None:

@@ -4,10 +4,11 @@ A registry is filled while modules are imported and frozen when queues are opene
 raised where it stands.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import tzinfo
 from typing import Any, Concatenate, ParamSpec, TypeVar, cast
+from uuid import UUID
 
 import attrs
 
@@ -17,8 +18,8 @@ from .annotations import caller_scope
 from .command import Command, CommandInfo, CommandType, info_of
 from .policy import CommitMode, Retry
 from .raw import RawCommand, raw_info
-from .schedule import Missed, Schedule, cron, every
-from .signature import Signature, described, globals_of, read_activation, read_handler
+from .schedule import Missed, Schedule, cron, every, legal_interval
+from .signature import Signature, described, globals_of, read_activation, read_handler, read_scaler
 from .state import is_state, state_info_of
 
 C = TypeVar("C", bound=Command[Any])
@@ -29,6 +30,7 @@ P = ParamSpec("P")
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 U = TypeVar("U", bound=Upcast)
 F = TypeVar("F", bound=Callable[..., Any])
+Id = TypeVar("Id", bound=str | int | UUID)
 
 
 @attrs.frozen(eq=False)
@@ -76,6 +78,27 @@ class Activation:
 
 
 @attrs.frozen(eq=False)
+class Scaler:
+    """Is what says which entities of a type are kept awake.
+
+    Attributes:
+        entity_type: The type.
+        every: Milliseconds between two runs.
+        ids: Returns the async generator of ids; called with parameters by keyword.
+        parameters: Keyword and resolved annotation of each.
+        optional: Those of them that have a default.
+        qualname: For people, `module.function`.
+    """
+
+    entity_type: str
+    every: int
+    ids: Callable[..., AsyncIterator[Any]]
+    parameters: tuple[tuple[str, Any], ...]
+    optional: frozenset[str]
+    qualname: str
+
+
+@attrs.frozen(eq=False)
 class _Handling:
     """Is a handler whose annotations may still be unresolved."""
 
@@ -98,12 +121,14 @@ class Registry:
         # Invariant: keys are (entity type, wire name); one handler each.
         self._handlings: dict[tuple[str, str], _Handling] = {}
         self._activatings: dict[str, Signature] = {}
+        self._scalings: dict[str, tuple[int, Signature]] = {}
         self._schedules: dict[str, Schedule] = {}
         self._upcasts: dict[tuple[type[Any], int], Upcast] = {}
-        # Invariant: all four are empty until `freeze` succeeds, and complete and unchanged from then on.
+        # Invariant: all five are empty until `freeze` succeeds, and complete and unchanged from then on.
         self._frozen = False
         self._handlers: dict[tuple[str, str], Handler] = {}
         self._activations: dict[str, Activation] = {}
+        self._scalers: tuple[Scaler, ...] = ()
         self._states: dict[str, type[Any]] = {}
         self._commands: dict[str, tuple[CommandInfo, ...]] = {}
 
@@ -241,6 +266,47 @@ class Registry:
 
         return register
 
+    def scaler(
+        self, entity_type: str, /, *, every: float = 5.0
+    ) -> Callable[[Callable[P, AsyncIterator[Id]]], Callable[P, AsyncIterator[Id]]]:
+        """Registers the decorated async generator function to say which entities of a type are kept awake.
+
+        It yields their ids.  Each of these has its worker running and its activation entered, on one pod, although no
+        command is queued; one that it does not yield any more is let go within three intervals and the type's idle
+        timeout.  It runs once an interval for the whole fleet, on some pod that serves the type.  Its parameters are
+        filled by their annotations from what `open_atomic_queues(provide=...)` was given.
+
+        If it raises, that is logged, what it has yielded counts, and it runs again at the next interval.
+
+        Args:
+            entity_type: The type of the entities, as `"device"`.
+            every: Seconds between two runs, 0.1 at least.
+
+        Raises:
+            DuplicateRegistration: The type has a scaler.
+            BadDeclaration: The interval is too short, or the function cannot be one; the message says why.
+
+        Example:
+            @registry.scaler("device", every=10)
+            async def connected(directory: Directory) -> AsyncGenerator[str]:
+                for device in await directory.devices():
+                    yield device.id
+        """
+        entity, interval = legal_entity_type(entity_type), legal_interval(every)
+
+        def register(function: Callable[P, AsyncIterator[Id]]) -> Callable[P, AsyncIterator[Id]]:
+            self._refuse_frozen(described(function))
+            signature = read_scaler(function, caller_scope(globals_of(function)))
+            if entity in self._scalings:
+                raise DuplicateRegistration(
+                    f"{entity!r} has the scaler {self._scalings[entity][1].qualname} already, so "
+                    f"{signature.qualname} cannot be another: make one of the two."
+                )
+            self._scalings[entity] = (interval, signature)
+            return function
+
+        return register
+
     def every(
         self, seconds: float, command: Command[Any], /, *, name: str | None = None, missed: Missed = "skip"
     ) -> None:
@@ -357,12 +423,20 @@ class Registry:
                     f"{signature.qualname} is the activation of {entity!r}, for which there is no handler: "
                     "register one, or correct the type."
                 )
+        scalers = [_resolved_scaler(entity, *scaling) for entity, scaling in self._scalings.items()]
+        for scaler in scalers:
+            if scaler.entity_type not in commands:
+                raise BadDeclaration(
+                    f"{scaler.qualname} is the scaler of {scaler.entity_type!r}, for which there is no handler: "
+                    "register one, or correct the type."
+                )
         self._handlers, self._activations, self._states, self._commands = (
             handlers,
             activations,
             states,
             commands,
         )
+        self._scalers = tuple(scalers)
         self._frozen = True
 
     def types(self) -> frozenset[str]:
@@ -384,6 +458,11 @@ class Registry:
         """Returns the activation of a type."""
         assert self._frozen
         return self._activations.get(entity_type)
+
+    def scalers(self) -> tuple[Scaler, ...]:
+        """Returns what says which entities are kept awake."""
+        assert self._frozen
+        return self._scalers
 
     def state_of(self, entity_type: str) -> type[Any] | None:
         """Returns the state class of a type, if one of its handlers asks for it."""
@@ -458,6 +537,11 @@ def _resolved_activation(signature: Signature) -> Activation:
         signature.provided(),
         signature.qualname,
     )
+
+
+def _resolved_scaler(entity_type: str, every: int, signature: Signature) -> Scaler:
+    function, optional = signature.function, signature.optional
+    return Scaler(entity_type, every, function, signature.resolved(), optional, signature.qualname)
 
 
 def _add_state(states: dict[str, type[Any]], entity: str, wanted: type[Any], place: str) -> None:

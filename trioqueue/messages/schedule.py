@@ -44,14 +44,24 @@ def every(seconds: float, command: Command[Any], name: str | None, missed: Misse
     Raises:
         BadDeclaration: It can't be one; the message says why.
     """
-    if not SHORTEST <= seconds < math.inf:
-        raise BadDeclaration(f"every({seconds!r}) is not legal: give seconds, {SHORTEST:g} or more.")
-    interval = round(seconds * 1000)
+    interval = legal_interval(seconds)
 
     def after(moment: int) -> int:
-        return (moment // interval + 1) * interval
+        return next_multiple(interval, moment)
 
     return _schedule(name, f"every {seconds:g} s", command, after, missed)
+
+
+def legal_interval(seconds: float) -> int:
+    """Returns an interval in milliseconds, or raises `BadDeclaration` with what is legal."""
+    if not SHORTEST <= seconds < math.inf:
+        raise BadDeclaration(f"every {seconds!r} is not legal: give seconds, {SHORTEST:g} or more.")
+    return round(seconds * 1000)
+
+
+def next_multiple(interval: int, moment: int) -> int:
+    """Returns the first multiple of an interval after a moment, both in milliseconds."""
+    return (moment // interval + 1) * interval
 
 
 def cron(

@@ -141,6 +141,19 @@ def read_activation(function: Callable[..., Any], scope: Scope) -> Signature:
     return _read(function, scope, _parameters(function), returned=returned)
 
 
+def read_scaler(function: Callable[..., Any], scope: Scope) -> Signature:
+    """Reads the signature of a scaler.
+
+    Raises:
+        BadDeclaration: It is no async generator function, or its parameters cannot be filled.
+    """
+    if not inspect.isasyncgenfunction(function):
+        raise BadDeclaration(
+            f"{described(function)} is not an async generator: a scaler is an `async def` that yields entity ids."
+        )
+    return _read(function, scope, _parameters(function))
+
+
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter]:
     return list(_inspected(function).parameters.values())
 

@@ -8,7 +8,7 @@ ready
     It has work, and no live pod takes its type or has room.  The index of ready entities names it.
 parked
     A pod owns it and no handler of it is to run: it was just assigned, has nothing to do, or its head
-    waits out a backoff.
+    waits out a backoff.  It may never have had work: a scaler has it kept awake.
 active
     A pod owns it under an epoch, and exactly one worker scope serves it for that (owner, epoch).
 paused
@@ -41,6 +41,7 @@ class Event(enum.StrEnum):
 
     PLACED = "placed"  # work found it without an owner, and a pod that takes its type has room
     UNPLACED = "unplaced"  # work found it without an owner, and no pod could take it
+    KEPT = "kept awake"  # it shall be awake without work, and a pod that takes its type has room
     QUEUED = "queued"  # work came in behind other work, or to an owner
     CLAIMED = "claimed"  # its owner begins, under a new epoch
     FOUND_EMPTY = "found empty"  # its owner looked, and nothing was queued
@@ -60,6 +61,7 @@ TABLE: dict[Mode, dict[Event, Mode]] = {
     Mode.IDLE: {
         Event.PLACED: Mode.PARKED,
         Event.UNPLACED: Mode.READY,
+        Event.KEPT: Mode.PARKED,
         Event.PAUSED: Mode.PAUSED,
     },
     Mode.READY: {

@@ -3,7 +3,7 @@
 import logging
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from heapq import nsmallest
 
 import trio
@@ -30,6 +30,10 @@ logger = logging.getLogger("trioqueue.pod")
 
 MOVE_AGAIN = 1.0
 """Seconds until what is due is moved once more, where that failed."""
+
+YIELD_KEPT = 10
+"""Entities without work that are let go of at one heartbeat though a scaler has them kept awake, where others wait for
+room: some at a time, as it is not known how many wait, and each of them closes what it has open."""
 
 WATCH_EVERY = 0.1
 """Seconds between two looks at the lease at most.  A deadline that a thread moved would be seen too late (Trio
@@ -175,6 +179,15 @@ class Incarnation:
                 self._nursery.start_soon(self._pass_on, entity, name=f"pass on {entity}")
             else:
                 self._start(self._new_worker(entity), None)
+
+    def keep(self, entities: Sequence[Entity], seconds: float) -> None:
+        """Takes a hint that entities of ours are to be kept awake for so long."""
+        for entity in entities:
+            if entity not in self._workers:
+                self.wake(entity)
+            worker = self._workers.get(entity)
+            if worker is not None:
+                worker.keep(seconds)
 
     def look_at(self, entity: Entity) -> None:
         """Takes a hint that an operator changed an entity of ours."""
@@ -341,12 +354,29 @@ class Incarnation:
                 )
 
     def _make_room(self) -> None:
-        """Lets go of what is idle; if nothing is, of what has had work for longest, so that nothing waits for ever."""
-        idle = [worker for worker in self._workers.values() if worker.yield_if_idle()]
-        if idle:
+        """Lets go of what is idle, for what waits for room; else of some that are kept awake, or of what works long.
+
+        So nothing waits for ever, whatever the pod has to do.
+        """
+        workers = list(self._workers.values())
+        kept = [worker for worker in workers if worker.is_kept()]
+        if any([worker.yield_if_idle() for worker in workers if not worker.is_kept()]):  # noqa: C419 - all of them
+            return
+        count = 0
+        for worker in kept:
+            count += worker.yield_if_idle()
+            if count == YIELD_KEPT:
+                break
+        if count:
+            logger.warning(
+                "%d entities that a scaler keeps awake are let go of, as others have commands and wait for room: "
+                "raise Limits.owned, or start more pods",
+                count,
+                extra={"event": "kept_yielded", "count": count},
+            )
             return
         long_ago = trio.current_time() - FAIR_SHARE
-        busy = [worker for worker in self._workers.values() if worker.begun_at <= long_ago]
+        busy = [worker for worker in workers if worker.begun_at <= long_ago]
         for worker in nsmallest(YIELDS, busy, key=lambda worker: worker.begun_at):
             worker.yield_turn()
 

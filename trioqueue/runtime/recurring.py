@@ -38,10 +38,10 @@ async def keep(store: Store, schedule: Schedule, encode: Callable[[], Outgoing])
 async def _move_on(store: Store, schedule: Schedule, encode: Callable[[], Outgoing]) -> Tick:
     """Looks at the schedule, and makes its tick if that is due."""
     outgoing = encode()
-    seen = await store.tick(schedule.name, None, None, outgoing)
+    seen = await store.tick(schedule.name, None, None)
     now, due = seen.now_ms, seen.next_ms
     if due is None:  # nobody has heard of this schedule: it begins with the first tick from now on
-        return await store.tick(schedule.name, None, schedule.after(now), outgoing, silent=True)
+        return await store.tick(schedule.name, None, schedule.after(now))
     if due > now:
         return seen
     following = schedule.after(due)
@@ -49,4 +49,4 @@ async def _move_on(store: Store, schedule: Schedule, encode: Callable[[], Outgoi
     silent = late and schedule.missed == "skip"
     if late and schedule.missed != "all":
         following = schedule.after(now)
-    return await store.tick(schedule.name, due, following, outgoing, silent=silent)
+    return await store.tick(schedule.name, due, following, None if silent else outgoing)

@@ -134,7 +134,7 @@ def _bound(
         elif wanted in provide:
             fixed[parameter] = provide[wanted]
         elif parameter not in handler.optional:
-            raise BadDeclaration(_missing(handler.qualname, parameter, wanted))
+            raise BadDeclaration(missing(handler.qualname, parameter, wanted))
     return BoundHandler(
         handler,
         handler.retry or policy.retry,
@@ -160,7 +160,7 @@ def _activate(
         if wanted in provide:
             fixed[parameter] = provide[wanted]
         elif parameter not in activation.optional:
-            raise BadDeclaration(_missing(activation.qualname, parameter, wanted))
+            raise BadDeclaration(missing(activation.qualname, parameter, wanted))
 
     def activate(entity: Entity, nursery: trio.Nursery) -> AbstractAsyncContextManager[Any]:
         return activation.open(
@@ -170,7 +170,8 @@ def _activate(
     return activate
 
 
-def _missing(qualname: str, parameter: str, wanted: Any) -> str:
+def missing(qualname: str, parameter: str, wanted: Any) -> str:
+    """Says that nobody provides what a parameter asks for."""
     shown = getattr(wanted, "__qualname__", repr(wanted))
     return (
         f"{qualname} asks for {parameter}: {shown}, which nobody provides: "

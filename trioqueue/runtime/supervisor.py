@@ -64,6 +64,10 @@ class Supervisor:
         """
         self._next = self._new(await self._store.join(self._info))
 
+    def serving(self) -> Incarnation | None:
+        """Gives the incarnation that serves now, if one does."""
+        return self.incarnation
+
     async def wait_serving(self) -> None:
         """Waits until the first incarnation takes work."""
         await self._next.serving.wait()

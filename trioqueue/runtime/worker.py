@@ -3,6 +3,9 @@
 A worker is the only one in this process that handles its entity, and holds it under the epoch of its last claim.  It is
 told of new work by being woken; what the work is, only a claim or a commit says.  It ends when the entity was
 let go, or when its incarnation has lost the lease, which cancels it from outside.
+
+A worker may be told to keep its entity awake until some time.  Until then it enters the activation although there is no
+work, and does not let go of the entity for being idle.
 """
 
 import logging
@@ -62,10 +65,13 @@ class Worker:
     # A pod may hold tens of thousands of them.
     __slots__ = (
         "_cause",
+        "_closed_until",
         "_failures",
         "_hinted",
         "_incarnation",
+        "_kept_until",
         "_news",
+        "_open",
         "_parked",
         "_service",
         "_sleep_scope",
@@ -111,6 +117,10 @@ class Worker:
         self._yields = False  # it is to hand its entity on, though there is work, as others wait for room
         # Why a turn was let go of: the answer to a commit before it, after which it would not stand.
         self._unsettled: CommitAnswer | None = None
+        self._open = False  # inside of the activation
+        self._kept_until = -math.inf  # until when it is kept awake without work; passed: it isn't
+        # Until when a failed activation is not tried again for the sake of being awake alone.
+        self._closed_until = -math.inf
 
     def __repr__(self) -> str:
         return f"<Worker {self.entity} {'parked' if self._parked else 'busy'}, {len(self.hand)} in hand>"
@@ -129,6 +139,33 @@ class Worker:
         self.tell_news()
         if self._sleeper is not None and not self.claiming:
             self._wake(None)
+
+    def keep(self, seconds: float) -> None:
+        """Tells it to keep the entity awake for so long, whether it has work or not."""
+        now = trio.current_time()
+        self._kept_until = max(self._kept_until, now + seconds)
+        if not self.started:
+            self._hinted = True
+        elif self._parked and self._sleeper is not None and not self.claiming:
+            if self._wants_to_open():
+                self._wake(None)
+            elif self._open and self._sleep_scope is not None:
+                self._sleep_scope.deadline = now + self._longest_rest()
+
+    def is_kept(self) -> bool:
+        """Says whether it keeps the entity awake."""
+        return trio.current_time() < self._kept_until
+
+    def _wants_to_open(self) -> bool:
+        """Says whether the activation is to be entered without work."""
+        return not self._open and self.is_kept() and trio.current_time() >= self._closed_until
+
+    def _longest_rest(self) -> float:
+        """Says for how many seconds it rests without work: until it is idle for long enough, or tries to open again."""
+        now = trio.current_time()
+        if self._open or not self.is_kept():
+            return max(0.0, self._kept_until - now) + self._service.policy.idle_timeout
+        return max(0.0, self._closed_until - now)
 
     def reserve(self) -> bool:
         """Keeps it asleep for a claim that a send brings; False: it is busy and finds the work by itself."""
@@ -185,9 +222,10 @@ class Worker:
         self.turns.cancel(command_id)
 
     def yield_if_idle(self) -> bool:
-        """Lets go of the entity if it is idle, for the sake of those that wait for room."""
+        """Lets go of the entity if it is idle, even if it is kept, for those that wait for room; False: it isn't."""
         if not self._parked or self._sleeper is None or self.claiming or self._hinted:
             return False
+        self._kept_until = -math.inf
         self._wake(None)
         return True
 
@@ -288,21 +326,34 @@ class Worker:
             answer = first
         while True:
             held = await self.until_claimed(answer)
-            why = held if isinstance(held, str) else await self._activate()
+            why = held if isinstance(held, str) else await self._activate(held)
             if not isinstance(why, str):
                 answer = why
                 continue
             if why == GONE:
                 return
             store, member = self._incarnation.store, self._incarnation.member
-            if await store.release(member, self.entity, self.turns.epoch, why):
+            if why == "idle" and self.is_kept():
+                pass  # it was told so while it left the activation
+            elif await store.release(member, self.entity, self.turns.epoch, why):
                 self._incarnation.counts.passivated += why == "idle"
+                await self._pass_on_keeping()
                 return
             answer = await self._claim()
 
-    async def until_claimed(self, answer: ClaimAnswer | CommitAnswer) -> Claimed | str:
-        """Rests until there is work that may be started, or the entity is to be let go of."""
+    async def _pass_on_keeping(self) -> None:
+        """Has an entity that was kept awake here come awake elsewhere at once, where its pod drains."""
+        left = self._kept_until - trio.current_time()
+        if left > 0 and self._incarnation.draining():
+            await self._incarnation.store.keep(
+                self._incarnation.member, [self.entity], math.ceil(left * 1000)
+            )
+
+    async def until_claimed(self, answer: ClaimAnswer | CommitAnswer) -> Claimed | Empty | str:
+        """Rests until there is work that may be started, or the entity is to be let go of, or opened without work."""
         while not isinstance(answer, Claimed):
+            if isinstance(answer, Empty) and self._wants_to_open():
+                return answer
             rested = await self._rest(answer)
             if isinstance(rested, str):
                 return rested
@@ -345,7 +396,7 @@ class Worker:
         elif isinstance(answer, Later):
             self._incarnation.suspects.append(self)
             await self._sleep(LATER_PAUSE, parked=False)
-        elif not await self._sleep(self._service.policy.idle_timeout, parked=True):
+        elif not await self._sleep(self._longest_rest(), parked=True) and not self._wants_to_open():
             return "idle"
         brought, self._cause = self._cause, None
         if isinstance(brought, Claimed | Empty | Backoff | Later | NotYours | Paused):
@@ -354,11 +405,16 @@ class Worker:
             return brought
         if self.lets_go():
             return "handoff"
-        if self._incarnation.pressed and not self._hinted and isinstance(answer, Parked | Empty):
+        if (
+            self._incarnation.pressed
+            and not self._hinted
+            and isinstance(answer, Parked | Empty)
+            and not self.is_kept()
+        ):
             return "idle"
         return await self._claim()
 
-    async def _activate(self) -> str | ClaimAnswer | CommitAnswer:
+    async def _activate(self, held: Claimed | Empty) -> str | ClaimAnswer | CommitAnswer:
         """Runs turns inside the entity's nursery and activation; answers why to let go of it, or what to go on with.
 
         Children of the outer nursery: what the activation starts.  Of the inner one: what handlers start; they have
@@ -366,16 +422,17 @@ class Worker:
         """
         entered = False
         why: str | None = None
+        self._open = True
         try:
             async with trio.open_nursery() as nursery:
                 if self._service.activate is None:
                     entered, self._failures = True, 0
-                    why = await self._work(nursery, None)
+                    why = await self._work(nursery, None, held)
                 else:
                     opened = self._service.activate(self.entity, nursery)
                     async with opened as provided, trio.open_nursery() as inner:
                         entered, self._failures = True, 0
-                        why = await self._work(inner, provided)
+                        why = await self._work(inner, provided, held)
                         inner.cancel_scope.cancel()
                 nursery.cancel_scope.cancel()
             if why is None:  # pyright: ignore[reportUnnecessaryComparison]
@@ -383,18 +440,21 @@ class Worker:
         except Exception as error:
             if lost := _lease_lost(error):
                 raise lost from None
+            self._open = False
             return await self._postpone(single_leaf(error), entered=entered)
+        self._open = False
         return why
 
     async def _postpone(self, error: BaseException, *, entered: bool) -> ClaimAnswer | CommitAnswer:
         """Puts the head off after the activation failed, or a task of its nursery did; no attempt is spent.
 
-        What was under way may have been committed or not: the claim tells.
+        What was under way may have been committed or not: the claim tells.  Without a head, a next attempt waits too.
         """
         self._failures += 1
         wait = self._service.policy.retry.wait_before(self._failures, random())
+        self._closed_until = trio.current_time() + wait
         logger.error(
-            "the activation of %s %s, its commands wait %.1f s",
+            "the activation of %s %s, its next attempt and its commands wait %.1f s",
             self.entity,
             "ended with an error" if entered else "could not begin",
             wait,
@@ -406,16 +466,16 @@ class Worker:
             return await self.commit(Finished(self.turns.put_off(wait)))
         return answer
 
-    async def _work(self, nursery: trio.Nursery, provided: Any) -> str:
+    async def _work(self, nursery: trio.Nursery, provided: Any, held: Claimed | Empty) -> str:
         """Handles and commits, one command after another; answers why to leave the activation."""
         if self._service.policy.overlap > 1:
             self._news = trio.Event()
             try:
-                return await overlap(self, nursery, provided)
+                return await overlap(self, nursery, provided, held)
             finally:
                 self._news = None
+        answer: ClaimAnswer | CommitAnswer = held
         while True:
-            answer: CommitAnswer | None = None
             scope = TurnScope()
             try:
                 while self.hand:
@@ -425,10 +485,10 @@ class Worker:
                     answer = taken or answer
             finally:
                 scope.leave(sys.exception())
-            assert answer is not None
-            held = await self.until_claimed(answer)
-            if isinstance(held, str):
-                return held
+            rested = await self.until_claimed(answer)
+            if isinstance(rested, str):
+                return rested
+            answer = rested
 
     async def _take(
         self, nursery: trio.Nursery, provided: Any, scope: TurnScope

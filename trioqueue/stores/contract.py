@@ -476,14 +476,24 @@ class Store(Protocol):
         schedule: str,
         expected_ms: int | None,
         following_ms: int | None,
-        command: Outgoing,
-        *,
-        silent: bool = False,
+        command: Outgoing | None = None,
     ) -> Tick:
-        """Moves a schedule on from the tick that is expected to be its next, and sends its command, unless `silent`.
+        """Moves a schedule on from the tick that is expected to be its next, and sends a command if there is one.
 
         Whoever of the fleet comes first moves it, and all others, and repetitions, find it moved.  With no
         `following_ms` it is only looked at.
+        """
+        ...
+
+    async def keep(self, member: Member, entities: Sequence[Entity], keep_ms: int) -> int:
+        """Has entities, at most `CHUNK`, kept awake for so long, though they may have no work.
+
+        An idle one is given to the least loaded pod with room, and parked without work; but not while others of its
+        type wait for a pod.  Who owns one is told to keep it awake; that hint may be lost, so it is asked for again
+        and again.  Those that are paused or wait for a pod are left alone.
+
+        Returns:
+            How many are idle still, as there is no room for them.
         """
         ...
 

@@ -67,7 +67,14 @@ class Changed(NamedTuple):
     entity: Entity
 
 
-Hint = Wake | Answered | CancelAsked | Due | Progress | Changed
+class KeepAwake(NamedTuple):
+    """Hint: keep these entities of yours awake for so many seconds, whether they have work or not."""
+
+    entities: tuple[Entity, ...]
+    seconds: float
+
+
+Hint = Wake | Answered | CancelAsked | Due | Progress | Changed | KeepAwake
 
 
 @attrs.frozen

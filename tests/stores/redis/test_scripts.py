@@ -25,7 +25,9 @@ READS = {"EXISTS", "HEXISTS", "HMGET", "HGET", "HGETALL", "HKEYS", "HLEN", "GET"
          "INFO", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}  # fmt: skip
 WITHOUT_KEY = {"TIME", "INFO", "PUBLISH"}
 OPTIONS = {"LIMIT", "WITHSCORES", "NX", "XX", "PX", "INCR"}
-WRITING_HELPERS = re.compile(r"\b(tick|give|own|queue|let_go|tell_marks|begin|hint|mark|put_off|take_out)\(")
+WRITING_HELPERS = re.compile(
+    r"\b(tick|give|park|own|queue|let_go|tell_marks|begin|hint|mark|put_off|take_out)\("
+)
 
 parametrize = pytest.mark.parametrize("name", sorted(FILES))
 

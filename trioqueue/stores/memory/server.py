@@ -49,6 +49,7 @@ from trioqueue.stores.memory.records import Mailbox, Pod
 from trioqueue.stores.reports import (
     Answered,
     CancelAsked,
+    KeepAwake,
     Progress,
     Queued,
     Report,
@@ -116,7 +117,7 @@ class MemoryServer(Operating):
         for wish in wishes:
             box = self.mailboxes.get(wish.entity)
             if here and member and box and box.owner == here and (box.mode is Mode.PARKED or not taken):
-                answers.append((wish.entity, self._claim_wished(member, wish)))
+                answers.append((wish.entity, self.claim_wished(member, wish)))
             else:
                 answers.append((wish.entity, NotClaimed()))
         return duplicate, answers
@@ -147,18 +148,40 @@ class MemoryServer(Operating):
         schedule: str,
         expected_ms: int | None,
         following_ms: int | None,
-        command: Outgoing,
-        *,
-        silent: bool,
+        command: Outgoing | None,
     ) -> Tick:
         """Moves a schedule on; see `Store.tick`."""
         now_ms, stored = self._now_us() // 1000, self.schedules.get(schedule)
         if following_ms is None or stored != expected_ms:
             return Tick(now_ms, stored, moved=False)
-        if not silent:
+        if command is not None:
             self._push(command.entity, Queued(self._now_us(), command.data), prefer=None)
         self.schedules[schedule] = following_ms
         return Tick(now_ms, following_ms, moved=True)
+
+    def keep(self, member: Member, entities: Sequence[Entity], keep_ms: int) -> int:
+        """Has entities kept awake; see `Store.keep`."""
+        self._registered(member)
+        homeless, told = 0, dict[str, list[Entity]]()
+        waiting = {entity.type for entity in self._ready({entity.type for entity in entities})}
+        for entity in entities:
+            box = self.mailboxes.get(entity)
+            if entity.type in self.held or box is not None and box.paused is not None:
+                continue
+            owner = box.owner if box is not None else None
+            if box is None and entity.type not in waiting:  # what waits for room has work, and comes first
+                owner = self._place(entity.type)
+                if owner is not None:
+                    self.mailboxes[entity] = Mailbox()
+                    self._own(entity, owner)
+                    self._move(entity, Event.KEPT)
+            if owner is not None:
+                told.setdefault(owner, []).append(entity)
+            else:
+                homeless += box is None
+        for owner, kept in told.items():
+            self._hint(client_of(owner), KeepAwake(tuple(kept), keep_ms / 1000))
+        return homeless
 
     def move(self, member: Member) -> float | None:
         """Puts what is due into mailboxes; see `Store.move`."""
@@ -174,7 +197,8 @@ class MemoryServer(Operating):
         return self.producers[producer].void(sequence)
 
     # -------------------------------------------------------------------------------- the owner's requests
-    def _claim_wished(self, member: Member, wish: ClaimWish) -> ClaimAnswer:
+    def claim_wished(self, member: Member, wish: ClaimWish) -> ClaimAnswer:
+        """Begins with an entity as a wish says."""
         return self.claim(member, wish.entity, wish.have, wish.fetch, eager=wish.eager)
 
     def claim(

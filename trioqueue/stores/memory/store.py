@@ -198,12 +198,13 @@ class MemoryStore:
         schedule: str,
         expected_ms: int | None,
         following_ms: int | None,
-        command: Outgoing,
-        *,
-        silent: bool = False,
+        command: Outgoing | None = None,
     ) -> Tick:
         await trio.lowlevel.checkpoint()
-        return self._server.tick(schedule, expected_ms, following_ms, command, silent=silent)
+        return self._server.tick(schedule, expected_ms, following_ms, command)
+
+    async def keep(self, member: Member, entities: Sequence[Entity], keep_ms: int) -> int:
+        return await self._outside_quarantine(lambda: self._server.keep(member, entities, keep_ms))
 
     async def pause(self, entity: Entity, why: str) -> bool:
         await trio.lowlevel.checkpoint()

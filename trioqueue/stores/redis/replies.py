@@ -43,6 +43,7 @@ from trioqueue.stores.reports import (
     Due,
     Hint,
     Inspection,
+    KeepAwake,
     Progress,
     Queued,
     Report,
@@ -162,12 +163,15 @@ def hint_of(payload: bytes) -> Hint | None:
                 return Due()
             case b"u":
                 return Changed(entity_of(rest))
+            case b"k":
+                keep_ms, *names = rest.split(b"\n")
+                return KeepAwake(tuple(map(entity_of, names)), int(keep_ms) / 1000)
             case b"c":
                 command_id, _, name = rest.partition(b" ")
                 return CancelAsked(entity_of(name), command_id.decode())
             case _:
                 return None
-    except UnicodeDecodeError:
+    except ValueError:  # a number that is none, or what is not UTF-8
         return None
 
 

@@ -29,6 +29,7 @@ NAMES: Final = (
     "withdraw",
     "progress",
     "tick",
+    "keep",
     "pause",
     "hold",
     "purge",

@@ -353,23 +353,19 @@ class RedisStore:
         schedule: str,
         expected_ms: int | None,
         following_ms: int | None,
-        command: Outgoing,
-        *,
-        silent: bool = False,
+        command: Outgoing | None = None,
     ) -> Tick:
+        times = ["" if at is None else at for at in (expected_ms, following_ms)]
+        keys = self._whole([command.entity]) if command else []
+        sent = [*_named([command.entity]), command.data] if command else []
         now_us, following, moved = await self._call(
-            "tick",
-            [self._keys.schedule, *self._whole([command.entity])],
-            [
-                schedule,
-                "" if expected_ms is None else expected_ms,
-                "" if following_ms is None else following_ms,
-                str(command.entity),
-                command.entity.type,
-                b"" if silent else command.data,
-            ],
+            "tick", [self._keys.schedule, *keys], [schedule, *times, *sent]
         )
         return Tick(now_us // 1000, int(following) if following else None, moved == 1)
+
+    async def keep(self, member: Member, entities: Sequence[Entity], keep_ms: int) -> int:
+        arguments = [keep_ms, *_named(entities)]
+        return int(await self._call("keep", self._whole(entities), arguments, member=member))
 
     async def pause(self, entity: Entity, why: str) -> bool:
         keys = [*self._whole([entity]), self._keys.paused]
@@ -530,8 +526,8 @@ def _nothing() -> None:
     pass
 
 
-def _named(entities: Sequence[Entity]) -> list[str]:
-    named: list[str] = []
+def _named(entities: Sequence[Entity]) -> list[str | bytes]:
+    named: list[str | bytes] = []
     for entity in entities:
         named += (str(entity), entity.type)
     return named

@@ -79,6 +79,10 @@ async def _queue_where_nobody_has_room(stage: Stage) -> None:
     await stage.other.send(A, b"1")
 
 
+async def _keep(stage: Stage) -> None:
+    assert await stage.other.store.keep(stage.other.member, [A], 9000) == 0
+
+
 async def _assign_to_a_pod_with_room(stage: Stage) -> None:
     async with open_pod(stage.harness) as newcomer:
         await stage.pod.store.assign(stage.pod.member, [A])
@@ -179,6 +183,7 @@ async def _resume_without_work(stage: Stage) -> None:
 ACTS: dict[tuple[Mode, Event], Act] = {
     (Mode.IDLE, Event.PLACED): _queue,
     (Mode.IDLE, Event.UNPLACED): _queue_where_nobody_has_room,
+    (Mode.IDLE, Event.KEPT): _keep,
     (Mode.IDLE, Event.PAUSED): _pause,
     (Mode.READY, Event.PAUSED): _pause,
     (Mode.READY, Event.DROPPED): _purge,
@@ -249,6 +254,8 @@ async def check_requests_out_of_place_change_nothing(harness: StoreHarness) -> N
                 assert not await store.release(member, A, before.epoch, "idle")
             if mode is Mode.ACTIVE:
                 assert not await store.release(member, A, None, "handoff")
+            else:
+                await store.keep(member, [A], 9000)
             if mode is Mode.IDLE:
                 await store.assign(member, [A])
                 assert not await store.cancel(A, "id")

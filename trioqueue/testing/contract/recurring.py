@@ -10,12 +10,12 @@ from trioqueue.testing.contract.fleet import A, B, open_client, open_pod, see
 async def check_a_tick_moves_its_schedule_once(harness: StoreHarness) -> None:
     async with open_client(harness) as one, open_client(harness) as other, open_pod(harness) as pod:
         command = Outgoing(A, b"tick")
-        nothing = await one.store.tick("s", None, None, command)
+        nothing = await one.store.tick("s", None, None)
         assert (nothing.next_ms, nothing.moved) == (None, False)
-        begun = await one.store.tick("s", None, 1000, command, silent=True)
+        begun = await one.store.tick("s", None, 1000)
         assert (begun.next_ms, begun.moved) == (1000, True)
         assert (await see(harness, A)).mode is Mode.IDLE
-        known = await other.store.tick("s", None, 500, command, silent=True)
+        known = await other.store.tick("s", None, 500, command)
         assert (known.next_ms, known.moved) == (1000, False)
         moved = await other.store.tick("s", 1000, 2000, command)
         assert (moved.next_ms, moved.moved) == (2000, True)
@@ -25,24 +25,24 @@ async def check_a_tick_moves_its_schedule_once(harness: StoreHarness) -> None:
         found = await see(harness, A)
         assert (found.queued, found.owner) == ((b"tick",), pod.name)
         await pod.wait_hint(Wake(A))
-        skipped = await one.store.tick("s", 2000, 3000, command, silent=True)
+        skipped = await one.store.tick("s", 2000, 3000)
         assert (skipped.next_ms, skipped.moved) == (3000, True)
-        assert (await one.store.tick("s", None, None, command)).next_ms == 3000
+        assert (await one.store.tick("s", None, None)).next_ms == 3000
         assert (await see(harness, A)).queued == (b"tick",)
 
 
 async def check_schedules_do_not_know_each_other(harness: StoreHarness) -> None:
     async with open_client(harness) as one:
-        for name, entity in (("s", A), ("t", B)):
-            await one.store.tick(name, None, 1000, Outgoing(entity, b"x"), silent=True)
+        for name in ("s", "t"):
+            await one.store.tick(name, None, 1000)
         await one.store.tick("s", 1000, 2000, Outgoing(A, b"x"))
-        assert (await one.store.tick("t", None, None, Outgoing(B, b"x"))).next_ms == 1000
+        assert (await one.store.tick("t", None, None)).next_ms == 1000
         assert (await see(harness, A)).mode is Mode.READY
         assert (await see(harness, B)).mode is Mode.IDLE
 
 
 async def check_a_schedule_is_told_the_stores_time(harness: StoreHarness) -> None:
     async with open_client(harness) as one:
-        before = (await one.store.tick("s", None, None, Outgoing(A, b"x"))).now_ms
-        after = (await one.store.tick("s", None, None, Outgoing(A, b"x"))).now_ms
+        before = (await one.store.tick("s", None, None)).now_ms
+        after = (await one.store.tick("s", None, None)).now_ms
         assert 0 <= after - before < 5000

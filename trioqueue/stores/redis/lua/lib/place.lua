@@ -53,16 +53,20 @@ local function next_after(load, declined)
     return (following or first or {})[2]
 end
 
--- Makes a pod the owner of x, which has work: it is in wake from now on.
-local function own(x, to)
-    local number = number_of(to)
+-- Makes a pod the owner of x, which has no work.
+local function park(x, to)
     redis.call('HSET', x.e, 'mode', 'parked', 'owner', to)
-    redis.call('ZADD', OWNED, number, x.name)
-    redis.call('ZADD', WAKE, number, x.name)
+    redis.call('ZADD', OWNED, number_of(to), x.name)
     redis.call('ZINCRBY', x.load, 1, to)
     if room_left[to] then
         room_left[to] = room_left[to] - 1
     end
+end
+
+-- Makes a pod the owner of x, which has work: it is in wake from now on.
+local function own(x, to)
+    park(x, to)
+    redis.call('ZADD', WAKE, number_of(to), x.name)
 end
 
 -- Assigns x, which has work and no owner, to a pod and wakes it there; nil: it becomes ready.
