@@ -127,14 +127,14 @@ class Operating:
         Args:
             entity_type: The type.
             entity_id: Whose; None: of all of the type.
-            why: Told by `inspect` and `explain`; of one entity alone, as nothing is noted of a type's pause.
+            why: Told by `inspect` and `explain`.
 
         Returns:
             False: It was paused already.
         """
         self._check_open()
         if entity_id is None:
-            return await self._store.hold(legal_entity_type(entity_type), held=True)
+            return await self._store.hold(legal_entity_type(entity_type), why or OPERATOR)
         return await self._store.pause(_entity(entity_type, entity_id), why or OPERATOR)
 
     async def resume(self, entity_type: str, entity_id: object | None = None, /) -> bool:
@@ -148,7 +148,7 @@ class Operating:
         """
         self._check_open()
         if entity_id is None:
-            return await self._store.hold(legal_entity_type(entity_type), held=False)
+            return await self._store.hold(legal_entity_type(entity_type), "")
         return await self._store.pause(_entity(entity_type, entity_id), "")
 
     async def purge(self, entity_type: str, entity_id: object, /) -> int:

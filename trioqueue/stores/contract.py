@@ -504,8 +504,8 @@ class Store(Protocol):
         """
         ...
 
-    async def hold(self, entity_type: str, *, held: bool) -> bool:
-        """Holds all entities of a type back likewise, or lets them go on; False: it was so already."""
+    async def hold(self, entity_type: str, why: str) -> bool:
+        """Holds all entities of a type back likewise, or with `why` "" lets them go on; False: it was so already."""
         ...
 
     async def queued(self, entity: Entity, offset: int, count: int) -> tuple[Queued, ...]:

@@ -105,7 +105,7 @@ class Report:
 
 @attrs.frozen
 class StoreStatistics:
-    """Counts of the whole fleet at one moment."""
+    """Counts of the whole fleet at one moment; `held` would be `ready` if their type were not held back."""
 
     pods: int
     owned: int
@@ -113,6 +113,7 @@ class StoreStatistics:
     ready: int
     dead: int
     put_off: int = 0
+    held: int = 0
 
 
 Withdrawal = Literal["dropped", "told", "late"]
@@ -164,5 +165,7 @@ class Inspection:
     ready_since_us: int | None = None
     paused_since_us: int | None = None
     paused_why: str = ""
-    held: bool = False
+    held: bool = False  # its type is
+    held_since_us: int | None = None
+    held_why: str = ""
     state_bytes: int = 0

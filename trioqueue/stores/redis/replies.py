@@ -237,6 +237,7 @@ def inspection(answer: Any) -> Inspection:
         return int(fields[field]) if field in fields else None
 
     since, _, why = fields.get(b"paused", b"").partition(b" ")
+    held_since, _, held_why = (held or b"").partition(b" ")
     return Inspection(
         now_us=now,
         mode=Mode(fields.get(b"mode", b"idle").decode()),
@@ -253,7 +254,9 @@ def inspection(answer: Any) -> Inspection:
         ready_since_us=round(float(ready)) if ready else None,
         paused_since_us=int(since) if since else None,
         paused_why=why.decode(),
-        held=held == 1,
+        held=held is not None,
+        held_since_us=int(held_since) if held_since.isdigit() else None,
+        held_why=held_why.decode(),
         state_bytes=state,
     )
 

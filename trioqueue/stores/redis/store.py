@@ -371,8 +371,8 @@ class RedisStore:
         keys = [*self._whole([entity]), self._keys.paused]
         return bool(await self._call("pause", keys, [str(entity), entity.type, why]) == 1)
 
-    async def hold(self, entity_type: str, *, held: bool) -> bool:
-        return bool(await self._call("hold", [], [entity_type, int(held)]) == 1)
+    async def hold(self, entity_type: str, why: str) -> bool:
+        return bool(await self._call("hold", [], [entity_type, why]) == 1)
 
     async def purge(
         self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
@@ -461,19 +461,27 @@ class RedisStore:
         pods = await self._read("ZCARD", self._keys.pods)
         owned = await self._read("ZCARD", self._keys.owned)
         # Read before and after the wakes: an entity that moves between ready and a pod meanwhile is seen at least once.
-        ready_before, _ = await self._counters()
+        before = await self._counters()
         wakes = await self._read("ZCARD", self._keys.wake)
-        ready_after, dead = await self._counters()
-        ready = max(ready_before, ready_after)
+        after = await self._counters()
+        ready, held = max(before[:2], after[:2], key=sum)
         put_off = await self._read("ZCARD", self._keys.later[0])
-        return StoreStatistics(pods, owned, wakes + ready, ready, dead, put_off)
+        return StoreStatistics(pods, owned, wakes + ready + held, ready, after[2], put_off, held)
 
-    async def _counters(self) -> tuple[int, int]:
-        """Reads how many entities are ready, and how many dead letters there are, of all types."""
+    async def _counters(self) -> tuple[int, int, int]:
+        """Reads how many entities are ready, and likewise of types that are held back, and the dead letters."""
         meta = await self._read("HGETALL", self._keys.meta)
-        ready = sum(int(value) for field, value in meta.items() if field.startswith(b"ready:"))
-        dead = sum(int(value) for field, value in meta.items() if field.startswith(b"dead:"))
-        return ready, dead
+        held_types = meta.get(b"held", b"").split()
+        ready = held = dead = 0
+        for field, value in meta.items():
+            kind, _, entity_type = field.partition(b":")
+            if kind == b"ready" and entity_type in held_types:
+                held += int(value)
+            elif kind == b"ready":
+                ready += int(value)
+            elif kind == b"dead":
+                dead += int(value)
+        return ready, held, dead
 
     def hold_lease(
         self, member: Member, lease: Lease, report: Callable[[Report], None]
