@@ -19,6 +19,7 @@ from trioqueue import (
     EntityPolicy,
     Registry,
     Retry,
+    Status,
     command,
     entity_id,
     open_atomic_queues,
@@ -182,7 +183,11 @@ async def test_the_outcome_of_a_letter_is_that_of_its_last_delivery(
     works.jammed.clear()
     (letter,) = await queues.dead_letters("lamp")
     assert letter.command_id == receipt.command_id
+    assert await queues.status(receipt) == Status("finished", "dead")
+    await queues.pause("lamp", "a")
     await queues.redeliver(letter)
+    assert await queues.status(receipt) == Status("pending")
+    await queues.resume("lamp", "a")
     await queues.wait_settled()
     assert await queues.result(receipt) == 1
 

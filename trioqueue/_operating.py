@@ -180,7 +180,7 @@ class Operating:
         return envelope.command_id, envelope.reply_to or ""
 
     async def redeliver(self, letter: DeadLetter, /, *, to: Literal["tail", "head"] = "tail") -> bool:
-        """Puts a dead letter back into its entity's mailbox, with all its attempts.
+        """Puts a dead letter back into its entity's mailbox, with all its attempts; `status` is "pending" from then on.
 
         At the tail it comes after everything that is queued.  At the head it comes first: a command that waits out a
         backoff starts right behind it, and what a handler does at this moment does not stand and is done once more.

@@ -531,6 +531,7 @@ class Store(Protocol):
     ) -> bool:
         """Takes a command off the dead letters, and puts it into its mailbox or nowhere; False: it was not there.
 
+        In its mailbox it is as unsettled as any other: its outcome is kept no longer.
         At the head it comes before what a worker has fetched, whose commit will not stand.
         """
         ...

@@ -98,6 +98,8 @@ class Operating(Mailboxes):
         if self.dead[entity.type].pop(command_id, None) is None:
             return False
         del self.died_us[command_id]
+        if where != "nowhere":
+            self.results.pop(command_id, None)  # it is not settled any more
         queued = Queued(self._now_us(), data)
         if where == "tail":
             self._push(entity, queued, prefer=None)

@@ -389,7 +389,7 @@ class RedisStore:
     async def redeliver(
         self, entity: Entity, command_id: str, where: Literal["head", "tail", "nowhere"], data: bytes = b""
     ) -> bool:
-        keys = [*self._keys.dead(entity.type), *self._whole([entity])]
+        keys = [*self._keys.dead(entity.type), *self._whole([entity]), self._keys.result(command_id)]
         arguments = [str(entity), entity.type, command_id, where, data]
         return bool(await self._call("redeliver", keys, arguments) == 1)
 

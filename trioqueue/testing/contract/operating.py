@@ -1,5 +1,7 @@
 """Checks of what an operator does: pausing, purging, dead letters, and looking."""
 
+from typing import Literal
+
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import (
@@ -15,6 +17,7 @@ from trioqueue.stores.contract import (
     Outgoing,
     Parked,
     Paused,
+    Reply,
 )
 from trioqueue.stores.reports import Answered, Changed, Queued, Wake
 from trioqueue.testing._harness import StoreHarness
@@ -336,11 +339,12 @@ async def check_nobody_takes_an_overruled_entity_from_its_owner(harness: StoreHa
 
 
 # ------------------------------------------------------------------------------------ dead letters
-async def _bury(pod: Pod, entity: Entity, claimed: Claimed, *names: str) -> None:
+async def _bury(
+    pod: Pod, entity: Entity, claimed: Claimed, *names: str, replies: tuple[Reply, ...] = ()
+) -> None:
     letters = [DeadLetter(name, name.encode()) for name in names]
-    await pod.store.commit(
-        pod.member, Commit(entity, claimed.epoch, claimed.done, pops=len(names), dead=letters)
-    )
+    commit = Commit(entity, claimed.epoch, claimed.done, pops=len(names), dead=letters, replies=replies)
+    await pod.store.commit(pod.member, commit)
 
 
 async def check_dead_letters_are_read_oldest_first(harness: StoreHarness) -> None:
@@ -377,6 +381,20 @@ async def check_a_dead_letter_is_discarded(harness: StoreHarness) -> None:
         assert await sender.store.redeliver(A, "dead", "nowhere") is False
         assert (await see(harness, A)).queued == ()
         assert (await sender.store.statistics()).dead == 0
+
+
+async def check_a_redelivered_command_is_not_settled(harness: StoreHarness) -> None:
+    async with open_client(harness) as sender, open_pod(harness) as pod:
+        names: tuple[Literal["tail", "head", "nowhere"], ...] = ("tail", "head", "nowhere")
+        await sender.send(A, *(name.encode() for name in names))
+        replies = tuple(Reply(name, "", b"dead", 60_000) for name in names)
+        await _bury(pod, A, await pod.begin(A), *names, replies=replies)
+        for where in names:
+            assert await sender.store.result(where) == b"dead"
+            assert await sender.store.cancel(A, where) is False
+            assert await sender.store.redeliver(A, where, where, where.encode()) is True
+        assert [await sender.store.result(name) for name in names] == [None, None, b"dead"]
+        assert await sender.store.cancel(A, "tail") is True
 
 
 async def check_a_redelivery_to_the_head_overrules_the_worker(harness: StoreHarness) -> None:
