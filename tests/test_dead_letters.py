@@ -88,6 +88,7 @@ async def test_what_nobody_can_read_or_knows_is_a_dead_letter_too(
         assert (unreadable.command, unreadable.envelope) == ("", raw)
         assert unreadable.error.startswith("DecodeError: ")
         assert (unknown.command, unknown.error.partition(":")[0]) == ("paint", "UnknownCommand")
+        assert (unreadable.attempts, unknown.attempts) == (0, 0), "no handler has had them"
         await trio.sleep(1)
         assert await queues.redeliver(unreadable)
         await queues.wait_settled()

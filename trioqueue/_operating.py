@@ -30,7 +30,8 @@ class DeadLetter:
         traceback: The last error's traceback.  After a timeout it begins with the line where the handler was then.
         tasks: The tasks that its entity still had when the handler had failed, those of `Context.nursery` and of the
             activation, and where each of them waited; "" where there was none.
-        attempts: How often it was tried, counting the end itself, which may have come before its handler started.
+        attempts: How often its handler failed; 0: none ever ran to an end, as nobody could read the command, or knew
+            it, or as pods died with it.
         crashes: Pods that died while they had it.
         accepted_at: When it was accepted, or redelivered last, in seconds of the store's clock since the epoch.
         died_at: When it was given up.
