@@ -66,8 +66,8 @@ class OperatorMachine(SendMachine):
         store = self.both.stores[client]
         self.ask(
             f"{client} {'holds' if held else 'lets go of'} {kind}",
-            lambda: run(store.hold(kind, held=held)),
-            lambda: self.memory.hold(kind, held=held),
+            lambda: run(store.hold(kind, "maintenance" * held)),
+            lambda: self.memory.hold(kind, "maintenance" * held),
         )
 
     def purge(self, client: str, entity: Entity, count: int, waiting: int) -> None:
