@@ -34,13 +34,26 @@ from trioqueue._names import Entity
 from trioqueue._open import open_atomic_queues
 from trioqueue._operating import DeadLetter
 from trioqueue._queues import AtomicQueues, Following, Statistics, Status
+from trioqueue._watching import Events
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, Query, command, entity_id, query
+from trioqueue.messages.event import (
+    CommandDead,
+    CommandFailed,
+    CommandHandled,
+    EntityAsleep,
+    EntityAwake,
+    EntityPaused,
+    Event,
+    EventsMissed,
+    PodLostLease,
+)
 from trioqueue.messages.policy import Drain, EntityPolicy, Lease, Limits, Retry
 from trioqueue.messages.raw import RawCommand
 from trioqueue.messages.registry import Registry
 from trioqueue.messages.rejection import Rejection
 from trioqueue.messages.state import state
+from trioqueue.protocol.instrument import Instrument
 from trioqueue.runtime.context import Context, Receipt
 from trioqueue.runtime.turns import HandlerTimeout, PodsDied
 
@@ -55,6 +68,9 @@ __all__ = [
     "Closed",
     "Codec",
     "Command",
+    "CommandDead",
+    "CommandFailed",
+    "CommandHandled",
     "Context",
     "DeadLetter",
     "DeadlineExceeded",
@@ -63,11 +79,18 @@ __all__ = [
     "DuplicateRegistration",
     "EncodeError",
     "Entity",
+    "EntityAsleep",
+    "EntityAwake",
+    "EntityPaused",
     "EntityPolicy",
+    "Event",
+    "Events",
+    "EventsMissed",
     "Following",
     "HandlerTimeout",
     "Head",
     "Incompatible",
+    "Instrument",
     "Lease",
     "Limits",
     "Mailbox",
@@ -77,6 +100,7 @@ __all__ = [
     "NotReplicated",
     "OutcomeUnknown",
     "PayloadTooLarge",
+    "PodLostLease",
     "PodsDied",
     "Query",
     "RawCommand",

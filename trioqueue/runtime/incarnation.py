@@ -9,6 +9,7 @@ import trio
 
 from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
+from trioqueue.runtime.instruments import Instruments
 from trioqueue.runtime.turns import Counts, Turns
 from trioqueue.runtime.worker import Worker
 from trioqueue.stores.contract import (
@@ -55,11 +56,15 @@ class Incarnation:
         counts: Counts,
         deliver: Callable[[str, bytes], None],
         elsewhere: Callable[[Entity], bool],
+        instruments: Instruments,
+        watched: Callable[[tuple[str, ...]], None],
     ) -> None:
         self.store = store
         self.member = member
         self.counts = counts
         self.deliver = deliver
+        self.instruments = instruments
+        self._watched = watched  # takes the types of which somebody wants to be told
         self._draining = False
         self.pressed = False  # entities wait for a pod, and this one has no room: idle ones are let go
         self.scope = trio.CancelScope()  # round all workers
@@ -124,6 +129,8 @@ class Incarnation:
             )
             self.scope.cancel(reason=why)
             self.over.set()
+            if self.instruments.active:
+                self.instruments.lease_lost(why)
 
     def trusted(self) -> bool:
         """Says whether handlers may start and commits be sent."""
@@ -287,6 +294,7 @@ class Incarnation:
         """Takes what a heartbeat found; the newest one counts."""
         self._report = report
         self._news.set()
+        self._watched(report.watched)
         if report.due_in is not None:
             self.look_at_due(report.due_in)
 

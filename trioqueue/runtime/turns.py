@@ -49,6 +49,7 @@ from trioqueue.protocol.turn import (
     single_leaf,
 )
 from trioqueue.runtime.context import Context, Receipt, Sender, Slots, TurnSlot, current_turn
+from trioqueue.runtime.instruments import Instruments, TurnFacts
 from trioqueue.runtime.receiver import KEEP_MS
 from trioqueue.runtime.service import BoundHandler, Service
 from trioqueue.stores.contract import (
@@ -106,6 +107,7 @@ class Finished:
     commit: Commit
     state: bytes | None = attrs.field(default=None, repr=False)
     local_replies: tuple[tuple[str, bytes], ...] = attrs.field(default=(), repr=False)
+    facts: TurnFacts | None = attrs.field(default=None, repr=False)
 
 
 class Turns:
@@ -123,7 +125,9 @@ class Turns:
         "_dirty",
         "_done",
         "_entity",
+        "_facts",
         "_fetched_at",
+        "_instruments",
         "_live",
         "_now_us",
         "_proven",
@@ -133,6 +137,7 @@ class Turns:
         "_state",
         "_unknown_us",
         "epoch",
+        "paused_why",
         "service",
         "slots",
         "state_version",
@@ -147,8 +152,12 @@ class Turns:
         slots: Slots,
         client: str,
         counts: Counts,
+        instruments: Instruments,
     ) -> None:
         self.service = service
+        self._instruments = instruments
+        self._facts: TurnFacts | None = None  # of the turn under way; None: nobody is told
+        self.paused_why = ""  # why a head of it waits for an operator, as it failed for good
         self._entity = entity
         self._codec = codec
         self._sender = sender
@@ -210,6 +219,8 @@ class Turns:
         self._done += commit.pops + (commit.retry_ms is not None or bool(commit.pause))
         self._attempts = self._crashes = self._unknown_us = 0
         self._proven = False
+        if finished.facts is not None:
+            finished.facts.tell()
 
     def put_off(self, seconds: float) -> Commit:
         """Makes the commit that lets the head wait without counting a failure."""
@@ -249,6 +260,7 @@ class Turns:
         """
         want = self.service.policy.fetch if last else 0
         self._cancels = cancels
+        self._facts = self._observed(queued) if self._instruments.active else None
         try:
             envelope = decode_envelope(self._codec, self._entity, queued.data)
         except DecodeError as error:
@@ -279,6 +291,10 @@ class Turns:
         context = self._context(envelope, queued, nursery, slot, left, bound.timeout)
         ending = await self._run(bound, command, context, provided, left)
         return self._judge(queued, envelope, bound, ending, context, want)
+
+    def _observed(self, queued: Queued) -> TurnFacts:
+        waited = max(0.0, (self._now_us - queued.accepted_us) / 1e6 + trio.current_time() - self._fetched_at)
+        return TurnFacts(self._instruments, self._entity, waited)
 
     def _hold_or_bury(
         self, queued: Queued, envelope: Envelope, error: TrioqueueError, want: int
@@ -442,7 +458,9 @@ class Turns:
                     single_leaf(error),
                     extra={"event": "retry", "entity": str(self._entity), "command_id": command_id},
                 )
-                return Finished(self._commit(retry_ms=math.ceil(wait * 1000)))
+                if self._facts is not None:
+                    self._facts.failed(envelope, self._attempts + 1, wait, single_leaf(error))
+                return Finished(self._commit(retry_ms=math.ceil(wait * 1000)), facts=self._facts)
             case GiveUp(error):
                 self._counts.failed += 1
                 if not bound.handler.info.is_query:
@@ -476,7 +494,8 @@ class Turns:
             exc_info=error,
             extra={"event": "paused", "entity": str(self._entity), "command_id": envelope.command_id},
         )
-        return Finished(self._commit(pause=why[:MAX_WHY], failed=self._crashes == 0))
+        self.paused_why = why[:MAX_WHY]
+        return Finished(self._commit(pause=self.paused_why, failed=self._crashes == 0))
 
     def _bury(self, queued: Queued, envelope: Envelope | None, error: BaseException, want: int) -> Finished:
         """Gives a command up: to the dead letters, and the error to whoever waits."""
@@ -503,7 +522,10 @@ class Turns:
                 "accepted_us": queued.accepted_us,
             }
         )
-        return self._finish(envelope, outcome, want, dead=(DeadLetter(command_id, record),))
+        finished = self._finish(envelope, outcome, want, dead=(DeadLetter(command_id, record),))
+        if self._facts is not None:
+            self._facts.dead(envelope, command_id, self._attempts + 1, single_leaf(error))
+        return finished
 
     def _finish(self, envelope: Envelope | None, outcome: Outcome, want: int, **more: Any) -> Finished:
         local: tuple[tuple[str, bytes], ...] = ()
@@ -515,9 +537,12 @@ class Turns:
             replies = (Reply(envelope.command_id, tell, wire, max(KEEP_MS, envelope.keep_ms)),)
             local = ((envelope.command_id, wire),) if here else ()
         settled = (envelope.command_id,) if envelope and envelope.command_id in self._cancels else ()
+        if self._facts is not None:
+            self._facts.finished(envelope, outcome.kind.value, self._codec, more.get("children", ()))
         return Finished(
             self._commit(pops=1, replies=replies, settled_cancels=settled, want=want, **more),
             local_replies=local,
+            facts=self._facts,
         )
 
 

@@ -60,6 +60,7 @@ class Worker:
 
     # A pod may hold tens of thousands of them.
     __slots__ = (
+        "_awake",
         "_cause",
         "_closed_until",
         "_failures",
@@ -103,6 +104,7 @@ class Worker:
         self.cancels: set[str] = set()
         self._suspect = False  # its head is one, and in hand
         self._failures = 0  # of the activation, since it last began
+        self._awake = False  # instruments were told so
         self._open = False  # inside of the activation
         self._kept_until = -math.inf  # until when it is kept awake without work; passed: it isn't
         # Until when a failed activation is not tried again for the sake of being awake alone.
@@ -266,7 +268,22 @@ class Worker:
             raise cancelled from None
         finally:
             self._acquit()
+            self._fall_asleep(idle=False)
             self._incarnation.forget(self)
+
+    def _awake_now(self) -> None:
+        """Has instruments told that the entity is awake, once."""
+        if not self._awake:
+            self._awake = True
+            if (instruments := self._incarnation.instruments).active:
+                instruments.claimed(self.entity)
+
+    def _fall_asleep(self, *, idle: bool) -> None:
+        """Has instruments told that it is not, if they were told that it is."""
+        if self._awake:
+            self._awake = False
+            if (instruments := self._incarnation.instruments).active:
+                (instruments.passivated if idle else instruments.handed_off)(self.entity)
 
     async def _serve(self, first: ClaimAnswer | None) -> None:
         answer: ClaimAnswer | CommitAnswer
@@ -288,6 +305,7 @@ class Worker:
                 pass  # it was told so while it left the activation
             elif await store.release(member, self.entity, self._turns.epoch, why):
                 self._incarnation.counts.passivated += why == "idle"
+                self._fall_asleep(idle=why == "idle")
                 await self._pass_on_keeping()
                 return
             answer = await self._claim()
@@ -337,6 +355,8 @@ class Worker:
         if isinstance(answer, NotYours | Fenced):
             return GONE
         if isinstance(answer, Paused):
+            if (instruments := self._incarnation.instruments).active:
+                instruments.paused(self.entity, self._turns.paused_why)
             return "handoff"
         if self._incarnation.draining():
             return "handoff"
@@ -372,6 +392,7 @@ class Worker:
         entered = False
         why: str | None = None
         self._open = True
+        self._awake_now()
         try:
             async with trio.open_nursery() as nursery:
                 if self._service.activate is None:
@@ -463,6 +484,8 @@ class Worker:
         answer = await self._incarnation.store.commit(self._incarnation.member, commit)
         if isinstance(answer, Fenced):
             self._hand.clear()
+            if (instruments := self._incarnation.instruments).active:
+                instruments.fenced(self.entity)
             return answer
         self._turns.committed(finished)
         self._acquit()

@@ -25,6 +25,7 @@ from trioqueue.testing.contract import (
     releasing,
     sending,
     terms,
+    watching,
 )
 
 Check: TypeAlias = Callable[[StoreHarness], Awaitable[None]]
@@ -50,6 +51,7 @@ CHECKS: tuple[Check, ...] = _checks(
     following,
     recurring,
     keeping,
+    watching,
     operating,
     membership,
     generations,
