@@ -23,18 +23,21 @@ from redis_servers import RedisServer
 
 from benchmarks import workloads
 from benchmarks.floor import floor
-from benchmarks.workloads import POLICIES, registry
+from benchmarks.workloads import POLICIES, Count, registry
 from trioqueue import open_atomic_queues
 
 BARS = {
     "hot, commit each / B1": (0.50, ">="),
+    "hot, commit group / B16": (0.50, ">="),
     "seed, commit each / B16": (0.20, ">="),
+    "seed, commit group / B16": (0.35, ">="),
     "wide / B16": (0.10, ">="),
     "call own pod warm p50, trips": (5, "<="),
     "call other pod warm p50, trips": (8, "<="),
     "call other pod cold p50, trips": (10, "<="),
     "call own pod warm p99 / p50": (4, "<="),
     "Redis us a command, hot": (14, "<="),
+    "Redis us a command, hot group": (4, "<="),
     "Redis us a command, cold with state": (28, "<="),
     "KiB an awake entity": (8, "<="),
 }
@@ -79,6 +82,12 @@ async def measure(server: RedisServer, rounds: int) -> dict[str, list[float]]:
             note("hot, commit each / B1", rate / b1)
             note("Redis us a command, hot", cpu)
             note("Redis us a command, hot / floor B1", cpu / floor_us)
+            await workloads.hot(queues, Count, commands=1000)
+            rate, cpu = await cpu_of(lambda: workloads.hot(queues, Count), 5000)
+            note("hot, commit group / B16", rate / b16)
+            note("Redis us a command, hot group", cpu)
+            rate = await workloads.seed(queues, Count)
+            note("seed, commit group / B16", rate / b16)
             rate = await workloads.seed(queues)
             note("seed, commands/s", rate)
             note("seed, commit each / B16", rate / b16)

@@ -4,6 +4,7 @@ import math
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import attrs
 import trio
@@ -16,6 +17,13 @@ registry = Registry()
 @command("item")
 class Touch(Command):
     item_id: str = entity_id()
+    product: str = "product-0012"
+    quantity: int = 3
+
+
+@command("tally")
+class Count(Command):
+    tally_id: str = entity_id()
     product: str = "product-0012"
     quantity: int = 3
 
@@ -42,6 +50,11 @@ async def touch(command: Touch) -> None:
     pass
 
 
+@registry.handles(Count)
+async def count(command: Count) -> None:
+    pass
+
+
 @registry.handles(Ask)
 async def ask(command: Ask) -> int:
     return command.quantity
@@ -53,23 +66,32 @@ async def reserve(command: Reserve, stock: Stock) -> int:
     return stock.left
 
 
-POLICIES = {"item": EntityPolicy(idle_timeout=60.0), "stock": EntityPolicy(idle_timeout=60.0)}
+POLICIES = {
+    "item": EntityPolicy(idle_timeout=60.0),
+    "stock": EntityPolicy(idle_timeout=60.0),
+    "tally": EntityPolicy(idle_timeout=60.0, commit="group"),
+}
+"""The commands of a tally, which are those of an item else, are committed in groups."""
+
+Plain: TypeAlias = type[Touch] | type[Count]
 
 
-async def hot(queues: AtomicQueues, *, commands: int = 5000, wave: int = 200) -> float:
+async def hot(queues: AtomicQueues, cls: Plain = Touch, *, commands: int = 5000, wave: int = 200) -> float:
     """One entity, no-op commands in waves: commands a second."""
     began = time.perf_counter()
     for _ in range(commands // wave):
-        await queues.send_many([Touch("hot") for _ in range(wave)])
+        await queues.send_many([cls("hot") for _ in range(wave)])
     await queues.wait_settled()
     return commands / (time.perf_counter() - began)
 
 
-async def seed(queues: AtomicQueues, *, commands: int = 10_000, wave: int = 200, entities: int = 20) -> float:
+async def seed(
+    queues: AtomicQueues, cls: Plain = Touch, *, commands: int = 10_000, wave: int = 200, entities: int = 20
+) -> float:
     """Twenty entities, waves over all of them: commands a second."""
     began = time.perf_counter()
     for _ in range(commands // wave):
-        await queues.send_many([Touch(f"seed-{n % entities}") for n in range(wave)])
+        await queues.send_many([cls(f"seed-{n % entities}") for n in range(wave)])
     await queues.wait_settled()
     return commands / (time.perf_counter() - began)
 

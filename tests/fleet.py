@@ -136,10 +136,12 @@ class FaultyServer(MemoryServer):
             super().send(producer, low, sequence, commands, member, wishes, limits)
         return super().send(producer, low, sequence, commands, member, wishes, limits)
 
-    def claim(self, member: Member, entity: Any, have: str = "", fetch: int = 64) -> ClaimAnswer:
+    def claim(
+        self, member: Member, entity: Any, have: str = "", fetch: int = 64, *, eager: bool = False
+    ) -> ClaimAnswer:
         self._reach(member)
         own = super().claim
-        return self._twice(lambda: own(member, entity, have, fetch))  # type: ignore[no-any-return]
+        return self._twice(lambda: own(member, entity, have, fetch, eager=eager))  # type: ignore[no-any-return]
 
     def commit(self, member: Member, commit: Commit) -> CommitAnswer:
         self._reach(member)

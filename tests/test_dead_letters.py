@@ -1,6 +1,7 @@
 """Dead letters at the front door: what they tell, and how they come back."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Literal
 
 import pytest
@@ -8,8 +9,22 @@ import trio
 from lamps import Switch, Works, die, log_of, mode_of
 from trio.testing import MockClock
 
-from trioqueue import AtomicQueues, CallFailed, Command, Entity, EntityPolicy, command, entity_id
+from trioqueue import (
+    AtomicQueues,
+    CallFailed,
+    Command,
+    Context,
+    DeadLetter,
+    Entity,
+    EntityPolicy,
+    Registry,
+    Retry,
+    command,
+    entity_id,
+    open_atomic_queues,
+)
 from trioqueue.stores.contract import Group, Outgoing
+from trioqueue.stores.reports import Letter
 
 AT_ONCE = pytest.approx(0, abs=0.05)
 
@@ -192,3 +207,87 @@ async def test_a_letter_is_not_lost_by_a_slip(
     with pytest.raises(ValueError, match="'tail' or 'head', not 'front'"):
         await queues.redeliver(letter, to="front")  # type: ignore[arg-type]
     assert await queues.dead_letters("lamp") == [letter]
+
+
+# ------------------------------------------------------------------------------------ where it was
+@command("robot")
+class Turn(Command):
+    robot_id: str = entity_id()
+    degrees: int
+
+
+async def turn_motor(degrees: int) -> None:
+    await trio.sleep(degrees)  # a motor that never gets there
+
+
+async def watch(event: trio.Event) -> None:
+    await event.wait()
+
+
+def robots(opened: list[str]) -> Registry:
+    registry = Registry()
+
+    @registry.activation("robot")
+    @asynccontextmanager
+    async def connected(entity: Entity, nursery: trio.Nursery) -> AsyncGenerator[None]:
+        nursery.start_soon(watch, trio.Event(), name="battery")
+        opened.append(entity.id)
+        yield
+
+    @registry.handles(Turn, timeout=5, retry=Retry(attempts=2, wait_first=1))
+    async def turn(command: Turn, context: Context) -> None:
+        if context.attempt == 1:
+            context.nursery.start_soon(watch, trio.Event(), name=f"camera of {command.robot_id}")
+        if command.degrees < 0:
+            raise ValueError("it can't turn back")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(turn_motor, command.degrees)
+
+    return registry
+
+
+async def letter_after(turn: Turn) -> tuple[DeadLetter, list[str]]:
+    """Has a command die, and reads its letter; beside it, whose activations were opened."""
+    opened: list[str] = []
+    async with open_atomic_queues("memory://", registry=robots(opened)) as queues:
+        with pytest.raises(CallFailed):
+            await queues.call(turn)
+        (letter,) = await queues.dead_letters("robot")
+    return letter, opened
+
+
+async def test_a_letter_says_where_a_handler_was_when_its_time_was_over(autojump_clock: MockClock) -> None:
+    letter, _ = await letter_after(Turn("r2", 90))
+    assert letter.error == "HandlerTimeout: the handler took longer than its timeout of 5 s"
+    where, _, end = letter.traceback.partition("The above exception was the direct cause")
+    assert "await trio.sleep(degrees)  # a motor that never gets there" in where
+    assert "in turn_motor" in where
+    assert "HandlerTimeout" in end
+
+
+async def test_a_letter_has_the_tasks_that_its_entity_had(autojump_clock: MockClock) -> None:
+    for turn in (Turn("r2", 90), Turn("r2", -90)):
+        letter, opened = await letter_after(turn)
+        battery, camera = letter.tasks.splitlines()
+        assert battery.startswith("battery at ")
+        assert camera.startswith("camera of r2 at ")
+        assert battery.endswith("in watch: await event.wait()")
+        assert opened == ["r2"], "an error of a handler is none of its activation"
+    assert "battery" not in repr(letter)
+
+
+async def test_a_letter_of_what_no_handler_had_has_no_tasks(
+    works: Works, queues: AtomicQueues, autojump_clock: MockClock
+) -> None:
+    await queues._store.send(Group([Outgoing(Entity("lamp", "a"), b"\xff")]))
+    await queues.wait_settled()
+    (letter,) = await queues.dead_letters("lamp")
+    assert (letter.tasks, "DecodeError" in letter.traceback) == ("", True)
+
+
+async def test_a_letter_that_an_older_release_has_written_has_no_tasks(
+    queues: AtomicQueues, autojump_clock: MockClock
+) -> None:
+    record = {"entity": "lamp/a", "envelope": "", "error": "E", "attempts": 1, "crashes": 0, "accepted_us": 1}
+    seen = queues._dead_letter(Letter(2, "c1", queues._codec.dumps(record)))
+    assert (seen.tasks, seen.traceback, seen.error) == ("", "", "E")

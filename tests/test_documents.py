@@ -67,6 +67,15 @@ class Block:
     def installs(self) -> bool:
         return "pip install" in self.code
 
+    @property
+    def runs(self) -> bool:
+        """Whether it runs by itself; a file's block is run by others."""
+        return not self.file and (self.language == "python" or self.language == "sh" and not self.installs)
+
+    @property
+    def line(self) -> int:
+        return int(self.place.rpartition(":")[2])
+
 
 def blocks(page: Path) -> list[Block]:
     tokens = MarkdownIt("commonmark").parse(page.read_text())
@@ -101,11 +110,9 @@ class Reader:
             with (self._folder / block.file).open("a") as file:
                 file.write(code + "\n")
             return ""
-        if block.language == "python":
-            return self._run_python(code, block.place)
-        if block.language == "sh" and not block.installs:
-            return self._run_shell(code, block.place)
-        return ""
+        if not block.runs:
+            return ""
+        return (self._run_python if block.language == "python" else self._run_shell)(code, block.place)
 
     def _run_python(self, code: str, place: str) -> str:
         if self._python is None:

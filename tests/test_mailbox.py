@@ -113,6 +113,20 @@ SENTENCES: dict[str, tuple[Mailbox, str]] = {
         where no pod knows it, it is a dead letter once EntityPolicy.unknown_grace is over.
         """,
     ),
+    "declined, and looked at again": (
+        box(Mode.PARKED, 1, unknown_for=130.0),
+        """
+        lamp/a has 1 command queued, accepted 4 min ago:
+        red is about to start switch c1, first declined 2 min ago by a pod that does not know it.
+        """,
+    ),
+    "declined, and in hand": (
+        box(Mode.ACTIVE, 2, unknown_for=130.0),
+        """
+        red has switch c1 of lamp/a in hand, first declined 2 min ago by a pod that does not know it:
+        1 more command waits behind it.
+        """,
+    ),
     "suspect": (
         box(Mode.PARKED, 1, head=head(crashes=2)),
         """

@@ -33,7 +33,8 @@ from trioqueue._mailbox import Head, Mailbox
 from trioqueue._names import Entity
 from trioqueue._open import open_atomic_queues
 from trioqueue._operating import DeadLetter
-from trioqueue._queues import AtomicQueues, Following, Statistics, Status
+from trioqueue._queues import AtomicQueues, Following, Status
+from trioqueue._statistics import Statistics
 from trioqueue._watching import Events
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, Query, command, entity_id, query
@@ -55,7 +56,7 @@ from trioqueue.messages.rejection import Rejection
 from trioqueue.messages.state import state
 from trioqueue.protocol.instrument import Instrument
 from trioqueue.runtime.context import Context, Receipt
-from trioqueue.runtime.turns import HandlerTimeout, PodsDied
+from trioqueue.runtime.running import HandlerTimeout, PodsDied
 
 __all__ = [
     "AccessDenied",

@@ -78,8 +78,10 @@ class Encoder:
                     f"the key would end before the command is due: give a delay below {policy.key_window:g} s, "
                     "or raise EntityPolicy.key_window"
                 )
-            if delay_us or key:
-                terms = Terms(command_id, delay_us, key, math.ceil(policy.key_window * 1000))
+            if delay_us or key or options.urgent:
+                terms = Terms(
+                    command_id, delay_us, key, math.ceil(policy.key_window * 1000), urgent=options.urgent
+                )
             headers, deadline = options.legal_headers(), min(deadline, options.legal_expiry())
             if key:
                 # Another one may wait for it, so it neither expires nor is its outcome only the first caller's.

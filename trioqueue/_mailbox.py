@@ -129,6 +129,10 @@ def explain(box: Mailbox) -> str:
         return f"{name} is awake on {owner} and has nothing queued: the next command starts at once."
     if box.due_in:
         return _explain_backoff(box, head, box.due_in)
+    if (
+        box.mode == Mode.ACTIVE and box.unknown_for is not None
+    ):  # its owner may be about to decline it once more
+        return f"{owner} has {_first(head)} of {name} in hand, {_declined(box)}: {_behind(box)}."
     if box.mode == Mode.ACTIVE:
         return (
             f"{owner} is handling {_first(head)} of {name}, accepted {_span(head.waited)} ago"
@@ -139,7 +143,8 @@ def explain(box: Mailbox) -> str:
             f"{name} {_work(box)}, and {head.crashes} pods died with {_first(head)} in hand: "
             f"{owner} starts it alone, as soon as it has no other such command in hand."
         )
-    return f"{name} {_work(box)}: {owner} is about to start {_first(head)}."
+    declined = f", {_declined(box)}" * (box.unknown_for is not None)
+    return f"{name} {_work(box)}: {owner} is about to start {_first(head)}{declined}."
 
 
 def _explain_paused(box: Mailbox) -> str:
@@ -180,7 +185,7 @@ def _explain_backoff(box: Mailbox, head: Head, seconds: float) -> str:
         return f"{first} has failed {_times(head.attempts)} and starts again {then}: {_behind(box)}."
     if box.unknown_for is not None:
         return (
-            f"{first} was first declined {_span(box.unknown_for)} ago by a pod that does not know it, and is tried "
+            f"{first} was {_declined(box)}, and is tried "
             f"{then}: where no pod knows it, it is a dead letter once EntityPolicy.unknown_grace is over."
         )
     # The activation failed, or an operator has paused and resumed it meanwhile.
@@ -219,6 +224,10 @@ def _failures(head: Head) -> str:
     told = [f"has failed {_times(head.attempts)}"] * bool(head.attempts)
     told += [f"was in hand when {_count(head.crashes, 'pod')} died"] * bool(head.crashes)
     return f", which {' and '.join(told)}" if told else ""
+
+
+def _declined(box: Mailbox) -> str:
+    return f"first declined {_span(box.unknown_for)} ago by a pod that does not know it"
 
 
 def _times(count: int) -> str:

@@ -27,7 +27,9 @@ class DeadLetter:
         command_id: Its id.
         command: Its wire name; "" if its envelope can't be read.
         error: The last error, as text.
-        traceback: The last error's traceback.
+        traceback: The last error's traceback.  After a timeout it begins with the line where the handler was then.
+        tasks: The tasks that its entity still had when the handler had failed, those of `Context.nursery` and of the
+            activation, and where each of them waited; "" where there was none.
         attempts: How often it was tried, counting the end itself, which may have come before its handler started.
         crashes: Pods that died while they had it.
         accepted_at: When it was accepted, or redelivered last, in seconds of the store's clock since the epoch.
@@ -41,6 +43,7 @@ class DeadLetter:
     command: str
     error: str
     traceback: str = attrs.field(repr=False)
+    tasks: str = attrs.field(repr=False)
     attempts: int
     crashes: int
     accepted_at: float
@@ -104,6 +107,7 @@ class Operating:
             command=command,
             error=record["error"],
             traceback=record.get("traceback", ""),
+            tasks=record.get("tasks", ""),
             attempts=record["attempts"],
             crashes=record["crashes"],
             accepted_at=record["accepted_us"] / 1e6,

@@ -25,6 +25,7 @@ from trioqueue._names import Entity, entity_id_text
 from trioqueue._operating import Operating
 from trioqueue._outcomes import answer_of, read_outcome
 from trioqueue._signals import wait_for_end
+from trioqueue._statistics import Statistics
 from trioqueue._watching import Watching
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, CommandInfo, info_of
@@ -34,14 +35,15 @@ from trioqueue.messages.policy import MAX_GROUP_BYTES, EntityPolicy
 from trioqueue.messages.registry import Registry
 from trioqueue.messages.state import read_state, state_info_of
 from trioqueue.protocol.outcome import Kind, Outcome
-from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt, turn_of_this_task
+from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt
+from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.following import Follower, Followers
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.instruments import Instruments
 from trioqueue.runtime.listening import Listeners
 from trioqueue.runtime.receiver import Receiver, Waiting
+from trioqueue.runtime.running import turn_of_this_task
 from trioqueue.runtime.supervisor import Supervisor
-from trioqueue.runtime.turns import Counts
 from trioqueue.stores.contract import ClaimWish, Group, Outgoing, Store
 from trioqueue.stores.reports import Withdrawal
 from trioqueue.stores.service_nursery import ServiceNursery
@@ -66,39 +68,6 @@ UNANSWERED = "unanswered"
 
 SETTLED_POLL = (0.002, 0.1)
 """Seconds between two looks of `wait_settled`: the first, and the longest."""
-
-
-@attrs.frozen
-class Statistics:
-    """A snapshot.
-
-    Attributes:
-        pods: Registered pods of the fleet.
-        owned: Entities that some pod owns.
-        with_work: Entities that have commands.
-        ready: Of these, the ones that wait for a pod that takes their type and has room.
-        dead: Dead letters.
-        put_off: Commands that are not in a mailbox yet, as they were sent with a delay.
-        awake: Entities that are awake in this process.
-        activated: Workers that were started here since the opening.
-        passivated: Workers that ended here because their entity was idle.
-        handled: Handlers that ended here.
-        failed: Of these, the ones that failed.
-        buried: Commands that became dead letters here.
-    """
-
-    pods: int
-    owned: int
-    with_work: int
-    ready: int
-    dead: int
-    put_off: int
-    awake: int
-    activated: int
-    passivated: int
-    handled: int
-    failed: int
-    buried: int
 
 
 class Following:
@@ -185,6 +154,7 @@ class AtomicQueues(Operating, Watching):
         *,
         delay: float | None = None,
         at: datetime | None = None,
+        urgent: bool = False,
         key: str | None = None,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -201,6 +171,8 @@ class AtomicQueues(Operating, Watching):
             command: An instance of a class declared with `@command`.
             delay: Seconds until it is put into the mailbox, by the store's clock: it takes its place in the line then.
             at: When that shall be, as an aware datetime; how far away that is, this machine's clock says now.
+            urgent: Puts it into a lane of its own, in its order there: it overtakes what the entity's worker has not
+                fetched yet (`EntityPolicy.fetch`), and never a command that was begun or waits to be tried again.
             key: Idempotency key: of all commands of this entity that are sent with it within `EntityPolicy.key_window`,
                 only the first one counts, and the others get its receipt.
             expires: Seconds from now after which it is not worth starting: it leaves unhandled, and a handler that
@@ -220,7 +192,7 @@ class AtomicQueues(Operating, Watching):
         self._check_open()
         if not outside_commit:
             self._check_outside_turn()
-        options = options_of(delay, at, key, expires, headers)
+        options = options_of(delay, at, key, expires, headers, urgent=urgent)
         outgoing = self.encode(command, command_id := self._encoder.next_id(), options)
         group = await self._send([outgoing])
         if self._instruments.active:
@@ -262,6 +234,7 @@ class AtomicQueues(Operating, Watching):
         command: Command[R],
         /,
         *,
+        urgent: bool = False,
         key: str | None = None,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -276,6 +249,7 @@ class AtomicQueues(Operating, Watching):
 
         Args:
             command: As for `send`, like the other ones.
+            urgent: Puts it into the urgent lane.
             key: Idempotency key: answers the outcome of the first command that was sent with it, once it is there.
             expires: Seconds from now after which it is not worth starting.
             headers: Text that travels along.
@@ -294,7 +268,7 @@ class AtomicQueues(Operating, Watching):
             ReentrantCall: Inside a handler: the call leads back to an entity that waits for it.
         """
         self._check_open()
-        options = options_of(None, None, key, expires, headers)
+        options = options_of(None, None, key, expires, headers, urgent=urgent)
         turn = turn_of_this_task()
         if turn is not None:
             return await self.call_from(turn, command, options)
@@ -312,6 +286,7 @@ class AtomicQueues(Operating, Watching):
         deadline = min(trio.current_effective_deadline(), context.deadline)
         if deadline == math.inf:
             deadline = now + CALL_PATIENCE
+        await context.settle()
         slot = context.slot()
         slot.lend()
         try:
@@ -523,6 +498,11 @@ class AtomicQueues(Operating, Watching):
         Args:
             state: A class declared with `@state`.
             entity_id: Whose: a str, int or UUID.
+
+        Raises:
+            NewerVersion: It was written by a newer release than this one.
+            DecodeError: It is older, and the registry here has no upcast for it; to read with the upcasts and serve
+                nothing, open with the registry and `serves=()`.
         """
         self._check_open()
         info = state_info_of(state)
@@ -530,8 +510,9 @@ class AtomicQueues(Operating, Watching):
         if data is None:
             return state()
         version, fields = read_state(self._codec, data)
-        if self._registry is not None:
-            fields = self._registry.upcasted(state, fields, version)
+        # One without upcasts refuses a state of another version, which else would be read as something that it is not.
+        registry = Registry() if self._registry is None else self._registry
+        fields = registry.upcasted(state, fields, version)
         result: S = self._codec.structure(fields, state)
         return result
 

@@ -16,8 +16,8 @@ from unittest.mock import patch
 import attrs
 import trio
 
+from trioqueue.runtime.finished import Finished
 from trioqueue.runtime.incarnation import Incarnation
-from trioqueue.runtime.turns import Finished
 from trioqueue.runtime.worker import Worker
 from trioqueue.stores.contract import CommitAnswer, Group
 from trioqueue.stores.redis import scripts

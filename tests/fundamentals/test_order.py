@@ -3,7 +3,7 @@
 import trio
 from trio.testing import MockClock
 
-from trioqueue import Command, Registry, command, entity_id, open_atomic_queues, state
+from trioqueue import Command, Context, Limits, Registry, Retry, command, entity_id, open_atomic_queues, state
 
 
 @state("account")
@@ -120,3 +120,42 @@ async def test_a_stuck_entity_holds_up_nobody_else(autojump_clock: MockClock) ->
         receipt = await queues.send(Deposit("stuck", 1))
         assert receipt.entity_id == "stuck"
         assert await queues.call(Deposit("acc-1", 7)) == 7
+
+
+async def test_entities_with_endless_work_give_their_places_up(autojump_clock: MockClock) -> None:
+    """Else those that wait for room in a full pod would wait for ever."""
+    registry = Registry()
+    handled: list[str] = []
+
+    @registry.handles(Deposit)
+    async def deposit(command: Deposit, context: Context) -> int:
+        await trio.sleep(0.1)
+        handled.append(command.account_id)
+        context.send(command)
+        return 0
+
+    limits = Limits(owned=2)
+    async with open_atomic_queues("memory://", registry=registry, limits=limits) as queues:
+        for account in "abcdef":
+            await queues.send(Deposit(account, 1))
+        await trio.sleep(60)
+    counted = [handled.count(account) for account in "abcdef"]
+    assert min(counted) > 50, counted
+
+
+async def test_entities_that_wait_to_be_tried_again_give_their_places_up(autojump_clock: MockClock) -> None:
+    registry = Registry()
+
+    @registry.handles(Deposit, retry=Retry(attempts=1000, wait_first=30, jitter=False))
+    async def deposit(command: Deposit) -> int:
+        if command.amount < 0:
+            raise OSError("no")
+        return command.amount
+
+    limits = Limits(owned=2)
+    async with open_atomic_queues("memory://", registry=registry, limits=limits) as queues:
+        for account in "abcdef":
+            await queues.send(Deposit(account, -1))
+        await trio.sleep(0.5)
+        with trio.fail_after(10):
+            assert await queues.call(Deposit("g", 1)) == 1

@@ -1,6 +1,5 @@
 from typing import Any
 
-import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +7,7 @@ from hypothesis import strategies as st
 from trioqueue._errors import DecodeError, EncodeError
 from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
-from trioqueue.messages.envelope import Envelope, decode_envelope, encode_envelope
+from trioqueue.messages.envelope import LONGEST_KEPT_MS, Envelope, decode_envelope, encode_envelope
 
 CODEC = Codec()
 ENTITY = Entity("account", "acc-1")
@@ -33,12 +32,13 @@ ENVELOPES = st.builds(
     entity=st.just(ENTITY),
     name=NAMES,
     version=st.integers(1, 2**32),
-    payload=st.dictionaries(TEXT, st.integers(-(2**63), 2**63) | TEXT),
+    payload=st.dictionaries(TEXT, st.integers(-(2**63), 2**63 - 1) | TEXT),
     reply_to=st.none() | TEXT,
     deadline=st.none() | st.integers(0, 2**40).map(lambda ms: ms / 1000),
     chain=st.lists(TEXT).map(tuple),
     headers=st.dictionaries(TEXT, TEXT),
     sent_by=TEXT,
+    keep_ms=st.integers(0, LONGEST_KEPT_MS),
 )
 JSON = st.recursive(
     st.none()
@@ -70,9 +70,7 @@ def test_what_is_empty_is_left_out() -> None:
 def test_the_mailbox_says_whose_it_is() -> None:
     data = encode_envelope(CODEC, FULL)
 
-    assert decode_envelope(CODEC, Entity("order", "7"), data) == attrs.evolve(
-        FULL, entity=Entity("order", "7")
-    )
+    assert decode_envelope(CODEC, Entity("order", "7"), data) == FULL._replace(entity=Entity("order", "7"))
 
 
 @pytest.mark.parametrize(

@@ -113,13 +113,25 @@ class Scripts:
         wake = to if self.rule.handover_wakes or not handover else None
         return self.hint(self.mail(s, e, x._replace(mode=PARKED, owner=to, wake=wake)), to, e)
 
-    def let_go(self, s: State, e: int, owner: Inc) -> State:
+    def next_after(self, r: Store, e: int, declined: Inc) -> Inc | None:
+        """Names the pod with room that joined next after one that declined, round and round."""
+        kind = None if self.rule.room_is_over_all_types else self.types[e]
+        others = [
+            inc
+            for inc in r.pods
+            if inc != declined and inc not in r.leaving
+            if not self.rule.placed_where_room_is or self.room_left(r, inc, kind) > 0
+        ]
+        return min(others, key=lambda inc: (inc[1] < declined[1], inc[1]), default=None)
+
+    def let_go(self, s: State, e: int, owner: Inc, *, declined: bool = False) -> State:
         """Takes an entity away from its owner: to another pod, to ready or, with nothing queued, out of the store."""
         x = s.r.mails[e]
         if not x.q:
             return self.mail(s, e, Mail())
         s = self.mail(s, e, x._replace(mode=READY, owner=None, wake=None))
-        return self.give(s, e, self.choose(s.r, e, without=owner), handover=True)
+        to = self.next_after(s.r, e, owner) if declined else self.choose(s.r, e, without=owner)
+        return self.give(s, e, to, handover=True)
 
     def push(self, s: State, m: int, e: int, prefer: Inc | None, mode: str | None = None) -> State:
         """Puts a command into its mailbox, and wakes or places the entity."""
@@ -383,7 +395,7 @@ class Scripts:
         s = self.acquit(s, inc, e)
         if why == "decline" and x.q:
             s = self.mail(s, e, x._replace(due=FUTURE))
-        return self.let_go(s, e, inc), ("OK",)
+        return self.let_go(s, e, inc, declined=why == "decline"), ("OK",)
 
     # -------------------------------------------------------------------------------- membership
     def join(self, s: State, i: int, ticket: int) -> tuple[State, Answer]:

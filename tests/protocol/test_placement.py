@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioqueue.protocol.placement import Candidate, choose
+from trioqueue.protocol.placement import Candidate, choose, next_after
 
 candidates = st.lists(
     st.builds(
@@ -45,3 +45,25 @@ def test_choice(pods: list[Candidate], prefer: str | None, without: str | None) 
     else:
         assert able[chosen].load == min(pod.load for pod in able.values())
     assert choose(reversed(pods), prefer=prefer, without=without) == chosen, "the order of pods means nothing"
+
+
+def test_what_is_declined_goes_to_each_in_the_order_of_joining() -> None:
+    pods = [Candidate("d.3", 0, 1), Candidate("c.20", 9, 1), Candidate("a.100", 5, 1), Candidate("b.7", 0, 0)]
+    assert next_after(pods, "d.3") == "c.20"
+    assert next_after(pods, "c.20") == "a.100"
+    assert next_after(pods, "a.100") == "d.3"
+    assert next_after(pods, "gone.21") == "a.100"
+    assert next_after([Candidate("a.1", 0, 1)], "a.1") is None
+
+
+@given(candidates)
+def test_what_is_declined_meets_every_pod_that_has_room(pods: list[Candidate]) -> None:
+    with_room = {pod.incarnation for pod in pods if pod.room > 0}
+    asked = list[str]()
+    while len(asked) < len(with_room):
+        one = next_after(pods, asked[-1] if asked else "pod.99")
+        assert one is not None
+        asked.append(one)
+        if len(with_room) == 1:
+            break
+    assert set(asked) == with_room

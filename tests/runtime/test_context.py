@@ -5,7 +5,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trioqueue import Command, Context, Limits, Registry, Retry, command, entity_id, open_atomic_queues
-from trioqueue.runtime.context import Slots, TurnSlot, turn_of_this_task
+from trioqueue.runtime.context import Slots, TurnSlot
+from trioqueue.runtime.running import turn_of_this_task
 
 
 @command("job")

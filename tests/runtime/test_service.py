@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 import trio
@@ -61,7 +62,8 @@ def test_each_parameter_has_its_source() -> None:
     oil_of_the_house = Oil()
     services = build_services(registry, frozenset({"door"}), {}, {Oil: oil_of_the_house}, Codec())
     bound = services["door"].handlers["open"]
-    arguments = bound.arguments("the state", "the context", "the hinge")  # type: ignore[arg-type]
+    turn = SimpleNamespace(context=lambda: "the context")
+    arguments = bound.arguments("the state", turn, "the hinge")  # type: ignore[arg-type]
     assert arguments == {
         "door": "the state",
         "context": "the context",

@@ -53,9 +53,15 @@ def _claim_keeps_epoch(self: MemoryServer, box: Mailbox) -> int:
 
 
 def _claim_pops(
-    self: MemoryServer, member: Member, entity: Entity, have: str = "", fetch: int = 64
+    self: MemoryServer,
+    member: Member,
+    entity: Entity,
+    have: str = "",
+    fetch: int = 64,
+    *,
+    eager: bool = False,
 ) -> ClaimAnswer:
-    answer = _claim(self, member, entity, have, fetch)
+    answer = _claim(self, member, entity, have, fetch, eager=eager)
     box = self.mailboxes.get(entity)
     if box is not None and len(box.queue) > 1 and hasattr(answer, "batch"):
         box.queue.pop()  # what was fetched last is believed to be in the worker's hand
@@ -63,7 +69,7 @@ def _claim_pops(
 
 
 def _always_trusted(self: Incarnation) -> bool:
-    return not self.scope.cancel_called
+    return not self._ended
 
 
 async def _watch_nothing(self: Incarnation) -> None:

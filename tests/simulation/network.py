@@ -377,8 +377,12 @@ class SimulatedStore:
     def abandon(self, group: Group) -> None:
         self._unsettled.pop(group.sequence, None)
 
-    async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
-        return await self._ask(f"claim {entity}", lambda server: server.claim(member, entity, have, fetch))
+    async def claim(
+        self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64, eager: bool = False
+    ) -> ClaimAnswer:
+        return await self._ask(
+            f"claim {entity}", lambda server: server.claim(member, entity, have, fetch, eager=eager)
+        )
 
     async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
         return await self._ask(f"commit {commit.entity}", lambda server: server.commit(member, commit))

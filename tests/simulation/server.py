@@ -85,8 +85,10 @@ class SimulatedServer(MemoryServer):
         self.write(history.Accepted(now, str(entity), number_of(queued.data), clock))
         super()._push(entity, queued, prefer=prefer)
 
-    def claim(self, member: Member, entity: Entity, have: str = "", fetch: int = 64) -> ClaimAnswer:
-        answer = super().claim(member, entity, have, fetch)
+    def claim(
+        self, member: Member, entity: Entity, have: str = "", fetch: int = 64, *, eager: bool = False
+    ) -> ClaimAnswer:
+        answer = super().claim(member, entity, have, fetch, eager=eager)
         if isinstance(answer, Claimed | Empty):
             process = client_of(member.incarnation)
             self.write(history.Claimed(trio.current_time(), str(entity), answer.epoch, process))

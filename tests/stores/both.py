@@ -158,20 +158,17 @@ class Both:
 
     def _expire(self) -> None:
         """Ends in Redis what memory's clock says has ended: a TTL goes by another clock, which is not moved."""
-        for one, (until, _) in list(self.memory.results.items()):
-            if until <= self.now:
-                key = self.keys.result(one)
-                if self.link.ask("PTTL", key) == -1:
-                    self.fail(f"{key} would be kept for ever")
-                self.link.ask("DEL", key)
-                del self.memory.results[one]
-        for (entity, word), (until, _) in list(self.memory.keys.items()):
-            if until <= self.now:
-                key = self.keys.idempotency(entity, word)
-                if self.link.ask("PTTL", key) == -1:
-                    self.fail(f"{key} would be kept for ever")
-                self.link.ask("DEL", key)
-                del self.memory.keys[entity, word]
+        memory, keys = self.memory, self.keys
+        self._expire_of(memory.results, keys.result)
+        self._expire_of(memory.words, keys.progress)
+        self._expire_of(memory.keys, lambda one: keys.idempotency(*one))
+
+    def _expire_of(self, kept: dict[Any, tuple[int, Any]], name: Callable[[Any], str]) -> None:
+        for one in [one for one, (until, _) in kept.items() if until <= self.now]:
+            if self.link.ask("PTTL", name(one)) == -1:
+                self.fail(f"{name(one)} would be kept for ever")
+            self.link.ask("DEL", name(one))
+            del kept[one]
 
     def beat(self, member: Member, types: frozenset[str]) -> Any:
         """Beats as the heartbeat's thread does."""

@@ -4,13 +4,14 @@ Arguments of the rules are small numbers and words, which pick from what there i
 that a sequence stays meaningful while Hypothesis shortens it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 from stores.both import Both
+from stores.ledger import Ledger
 from stores.pictures import CLIENTS, ENTITIES
 from stores.script_link import run
 
@@ -54,7 +55,9 @@ class FleetMachine(RuleBasedStateMachine):
         self.memory: MemoryServer = self.both.memory
         self.members: list[Member] = []
         self.infos: dict[str, PodInfo] = {}
-        self.asked: list[tuple[str, Ask, Ask, Callable[[], bool]]] = []  # what may be asked again as it is
+        self.ledger = Ledger(self.memory)
+        # What may be asked again as it is, and which commands may leave the store by it.
+        self.asked: list[tuple[str, Ask, Ask, Callable[[], bool], Collection[str]]] = []
         self.results: list[str] = []
         self.put_off: dict[str, Entity] = {}  # commands that are or were put off, the newest ones
         self.is_whole = True
@@ -67,14 +70,22 @@ class FleetMachine(RuleBasedStateMachine):
         *,
         again: bool = True,
         sound: Callable[[], bool] = lambda: True,
+        ends: Collection[str] = (),
     ) -> Any:
-        """Asks both; `sound` says whether it may be asked `again` as it is."""
+        """Asks both; `sound` says whether it may be asked `again` as it is, `ends` are what may leave the store."""
         if again:
-            self.asked.append((what, redis, memory, sound))
+            self.asked.append((what, redis, memory, sound, ends))
         self.is_whole = False
         answer = self.both.ask(what, redis, memory)
+        self.insist(self.ledger.take(ends, self.both.now))
         self.is_whole = True
         return answer
+
+    def insist(self, wrong: str) -> None:
+        """Fails if there is something wrong."""
+        if wrong:
+            self.is_whole = False
+            self.both.fail(wrong)
 
     def name(self, member: Member | str | None) -> str:
         """Names a pod by the order of joining."""
@@ -224,7 +235,8 @@ class FleetMachine(RuleBasedStateMachine):
 
         def redis() -> Any:
             head = [silent.incarnation, int(gave_up), chunk, len(loads)]
-            answer = run(store._call("reap", [*loads, *store._whole(listed)], [*head, *names], member=member))
+            keys = [*loads, *store._whole(listed), store._keys.paused]
+            answer = run(store._call("reap", keys, [*head, *names], member=member))
             return tuple(one.decode() for one in answer)
 
         def memory() -> Any:
@@ -353,6 +365,6 @@ class FleetMachine(RuleBasedStateMachine):
     @rule(age=st.integers(0, 12))
     def again(self, age: int) -> None:
         """A copy of an earlier request arrives: whatever has happened since."""
-        what, redis, memory, sound = self.asked[-1 - age % len(self.asked)]
+        what, redis, memory, sound, ends = self.asked[-1 - age % len(self.asked)]
         if sound():
-            self.ask(f"again: {what}", redis, memory, again=False)
+            self.ask(f"again: {what}", redis, memory, again=False, ends=ends)

@@ -17,6 +17,7 @@ CLIENTS = ("c0", "c1", "c2")
 TYPES = ("a", "b")
 WORDS = ("k", "l")
 """Idempotency keys."""
+SCHEDULES = ("s", "t")
 ENTITIES = tuple(Entity(*name.split("/")) for name in ("a/x", "a/y", "a/z", "b/x", "b/y"))
 
 
@@ -42,9 +43,15 @@ def memory_picture(memory: MemoryServer) -> dict[str, Any]:
                 box.proven,
                 box.unknown_since_us,
                 dict(box.cancels),
+                box.paused,
+                box.overruled,
             )
             for entity, box in boxes.items()
         },
+        "ready since": {e: box.ready_since_us for e, box in boxes.items() if box.mode is Mode.READY},
+        "held": memory.held,
+        "schedules": memory.schedules,
+        "died": memory.died_us,
         "pods": {
             name: (0 if pod.leaving else pod.renewed_us, pod.room, pod.suspect and str(pod.suspect))
             for name, pod in memory.pods.items()
@@ -84,9 +91,11 @@ def pack_reads(keys: Keys) -> tuple[bytes, int]:
     """Packs everything that `redis_picture` reads into one write; says how many replies it has."""
     reads: list[tuple[Any, ...]] = [("HGETALL", keys.meta), ("HGETALL", keys.fleet)]
     reads += [("ZRANGE", key, 0, -1, "WITHSCORES") for key in (keys.pods, keys.owned, keys.wake, keys.marked)]
+    reads += [("ZRANGE", keys.paused, 0, -1), ("HGETALL", keys.schedule)]
     for kind in TYPES:
         reads += [("ZRANGE", key, 0, -1, "WITHSCORES") for key in keys.placement(kind)]
-        reads += [("ZRANGE", keys.dead(kind)[0], 0, -1), ("HGETALL", keys.dead(kind)[1])]
+        order, letters = keys.dead(kind)
+        reads += [("ZRANGE", order, 0, -1, "WITHSCORES"), ("HGETALL", letters)]
     for entity in ENTITIES:
         e, q, s = keys.entity(entity)
         reads += [("HGETALL", e), ("LRANGE", q, 0, -1), ("GET", s)]
@@ -110,8 +119,10 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
         return {_entity(name): by_number.get(f"{score:.0f}", f"{score:.0f}") for name, score in next(replies)}
 
     owned, wake, marked = index(), index(), index()
+    paused, schedules = frozenset(map(_entity, next(replies))), _texts(next(replies))
     loads: dict[tuple[str, str], int] = {}
-    ready: set[Entity] = set()
+    ready: dict[Entity, int] = {}
+    died: dict[str, int] = {}
     dead: dict[str, dict[str, bytes]] = {}
     for entity, name in owned.items():
         if not renewed.get(name, 1):  # leaving: no place for anything, so its load is not kept any more
@@ -121,10 +132,11 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
         of_kind = {(kind, name.decode()): round(n) for name, n in next(replies)}
         loads |= of_kind
         placement |= set(of_kind)
-        ready |= {_entity(name) for name, _ in next(replies)}
-        order, letters = next(replies), next(replies)
+        ready |= {_entity(name): round(since) for name, since in next(replies)}
+        order, letters = {name: round(at) for name, at in next(replies)}, next(replies)
+        died |= {name.decode(): at for name, at in order.items()}
         dead[kind] = {name.decode(): record for name, record in letters.items()}
-        assert set(order) == set(letters), f"dead letters of {kind}: {order}, {letters}"
+        assert order.keys() == letters.keys(), f"dead letters of {kind}: {order}, {letters}"
         assert int(meta.get(f"dead:{kind}", 0)) == len(order), (
             f"dead letters of {kind} are counted wrongly: {meta}"
         )
@@ -140,6 +152,8 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
                 fields.get("proven") == "1",
                 _number(fields, "unknown"),
                 {f.removeprefix("cancel:"): int(at) for f, at in fields.items() if f.startswith("cancel:")},
+                _paused(fields),
+                fields.get("overruled") == "1",
             )
             marks = len(details[entity][4])
             assert int(fields.get("cancels", 0)) == marks, (
@@ -170,8 +184,13 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
             ready=frozenset(ready),
             ready_counts=_without_zeros(counts),
             leftovers=(),
+            paused=paused,
         ),
         "details": details,
+        "ready since": ready,
+        "held": set(meta.get("held", "").split()),
+        "schedules": {name: int(following) for name, following in schedules.items()},
+        "died": died,
         "pods": {
             name: (at, int(fleet[f"room:{name}"]), fleet.get(f"suspect:{name}"))
             for name, at in renewed.items()
@@ -232,6 +251,11 @@ def _texts(fields: dict[bytes, bytes]) -> dict[str, str]:
 
 def _entity(name: bytes) -> Entity:
     return Entity(*name.decode().split("/", 1))
+
+
+def _paused(fields: dict[str, str]) -> tuple[int, str] | None:
+    since, _, why = fields.get("paused", "").partition(" ")
+    return (int(since), why) if since else None
 
 
 def _number(fields: dict[str, str], name: str) -> int | None:

@@ -95,6 +95,7 @@ class Sender:
         *,
         delay: float | None = None,
         at: datetime | None = None,
+        urgent: bool = False,
         key: str | None = None,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -108,6 +109,7 @@ class Sender:
             command: An instance of a class declared with `@command`.
             delay: Seconds until it is put into the mailbox, by the store's clock.
             at: When that shall be, as an aware datetime.
+            urgent: Puts it into the urgent lane, which overtakes what the entity's worker has not fetched yet.
             key: Idempotency key; only the first command of its entity with it counts.
             expires: Seconds from now after which it is not worth starting; not to be given with a `key`.
             headers: Text that travels along.
@@ -120,7 +122,9 @@ class Sender:
             Closed: The sender is closed, or was opened before this process forked.
         """
         self._links.check_open()
-        outgoing, command_id = self._encode(command, options_of(delay, at, key, expires, headers))
+        outgoing, command_id = self._encode(
+            command, options_of(delay, at, key, expires, headers, urgent=urgent)
+        )
         group = self._deliver([outgoing], Patience(self._unanswered))
         return self._encoder.receipt(command, outgoing, group.first_id or command_id)
 
@@ -150,6 +154,7 @@ class Sender:
         /,
         *,
         timeout: float,
+        urgent: bool = False,
         key: str | None = None,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -163,6 +168,7 @@ class Sender:
         Args:
             command: As for `send`, like the other ones.
             timeout: Seconds to wait; `math.inf`: for ever.
+            urgent: Puts it into the urgent lane.
             key: Idempotency key: answers the outcome of the first command that was sent with it, once it is there.
             expires: Seconds from now after which it is not worth starting; not to be given with a `key`.
             headers: Text that travels along.
@@ -185,7 +191,7 @@ class Sender:
         if not timeout > 0:
             raise EncodeError(f"timeout is {timeout}, give seconds, more than 0")
         patience = Patience(timeout)
-        options = options_of(None, None, key, expires, headers)
+        options = options_of(None, None, key, expires, headers, urgent=urgent)
         outgoing, command_id = self._encode(command, options, patience)
         entity, done = outgoing.entity, False
         try:

@@ -18,20 +18,21 @@ unknown ones ignored, so that pods of neighbouring releases read each other's en
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
-
-import attrs
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from .._errors import DecodeError, EncodeError
 from .._names import Entity
 from .codec import Codec
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
+"""Is what a command without fields or headers has of them."""
+
 LONGEST_KEPT_MS = 2**53
 """No release writes a longer `k`.  The store would refuse it in the middle of a commit, which then stood by halves."""
 
 
-@attrs.frozen
-class Envelope:
+class Envelope(NamedTuple):
     """Is one command on its way.
 
     Attributes:
@@ -53,13 +54,16 @@ class Envelope:
     entity: Entity
     name: str
     version: int = 1
-    payload: Mapping[str, Any] = attrs.field(factory=dict[str, Any], repr=False)
+    payload: Mapping[str, Any] = NOTHING
     reply_to: str | None = None
     deadline: float | None = None
     chain: tuple[str, ...] = ()
-    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], repr=False)
+    headers: Mapping[str, str] = NOTHING
     sent_by: str = ""
     keep_ms: int = 0
+
+    def __repr__(self) -> str:
+        return f"<Envelope {self.command_id}, {self.name} for {self.entity}>"  # the rest is not for logs
 
 
 def encode_envelope(codec: Codec, envelope: Envelope) -> bytes:

@@ -25,6 +25,7 @@ class Options:
     key: str | None = None
     expires: float | None = None
     headers: Mapping[str, str] | None = None
+    urgent: bool = False
 
     def delay_us(self) -> int:
         """Says by how many microseconds the command is put off."""
@@ -80,8 +81,10 @@ def options_of(
     key: str | None,
     expires: float | None,
     headers: Mapping[str, str] | None,
+    *,
+    urgent: bool,
 ) -> Options:
     """Gathers what was asked; `PLAIN` itself, if that is nothing."""
-    if delay is None and at is None and key is None and expires is None and headers is None:
+    if delay is None and at is None and key is None and expires is None and headers is None and not urgent:
         return PLAIN
-    return Options(delay, at, key, expires, headers)
+    return Options(delay, at, key, expires, headers, urgent)

@@ -5,7 +5,7 @@ All are values, checked when they are made.  Durations are seconds, sizes are by
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import attrs
 
@@ -190,6 +190,10 @@ class Retry:
         return isinstance(error, BaseExceptionGroup) and error.subgroup(self.give_up_on) is not None  # pyright: ignore[reportUnknownMemberType]
 
 
+CommitMode: TypeAlias = Literal["each", "group"]
+"""When the turns of an entity are committed; see `EntityPolicy.commit`."""
+
+
 @attrs.frozen
 class EntityPolicy:
     """Says how the entities of one type are served; `open_atomic_queues(entities={"account": EntityPolicy(...)})`.
@@ -202,6 +206,11 @@ class EntityPolicy:
         max_crashes: Times that a command may take its pod down with it before it becomes a dead letter.  Counted
             apart from failures: a crash costs every entity of the pod.
         timeout: Seconds a handler may take before it is cancelled, which counts as a failure; None: no limit.
+        commit: "each": a handler starts when the turn of the one before it is committed.  "group": many turns are
+            handled on the state in memory and committed in one request, for handlers that do nothing but change the
+            state, send through `Context` and answer; a handler may have its own.
+        overlap: Handlers of one entity that may run at once, for types without state; commits stay in the order of
+            acceptance.
         fetch: Commands that a worker reads ahead in one request.
         max_pending: Commands that a mailbox may hold; senders of more get `MailboxFull`, what handlers send does not
             count as sent.  None: as many as come.  It is the sender's policy that counts, here and in the next two.
@@ -222,6 +231,8 @@ class EntityPolicy:
     timeout: float | None = attrs.field(
         default=None, validator=attrs.validators.optional(_seconds(above=True))
     )
+    commit: CommitMode = attrs.field(default="each", validator=_one_of("each", "group"))
+    overlap: int = attrs.field(default=1, validator=_count(1))
     fetch: int = attrs.field(default=64, validator=_count(1))
     max_pending: int | None = attrs.field(default=None, validator=attrs.validators.optional(_count(1)))
     keep_results: float = attrs.field(default=0.0, validator=[_seconds(), _no_longer(LONGEST_KEPT)])

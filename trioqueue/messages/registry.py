@@ -16,7 +16,7 @@ from .._errors import BadDeclaration, DecodeError, DuplicateRegistration, NewerV
 from .._names import legal_entity_type
 from .annotations import caller_scope
 from .command import Command, CommandInfo, CommandType, info_of
-from .policy import Retry
+from .policy import CommitMode, Retry
 from .raw import RawCommand, raw_info
 from .schedule import Missed, Schedule, cron, every, legal_interval
 from .signature import Signature, described, globals_of, read_activation, read_handler, read_scaler
@@ -44,6 +44,7 @@ class Handler:
         optional: Those of them that have a default, and may be left out if nobody provides their type.
         retry: Instead of the entity policy's.
         timeout: Seconds, instead of the entity policy's.
+        commit: Instead of the entity policy's.
         qualname: For people, `module.function`.
     """
 
@@ -53,6 +54,7 @@ class Handler:
     optional: frozenset[str]
     retry: Retry | None
     timeout: float | None
+    commit: CommitMode | None
     qualname: str
 
 
@@ -105,6 +107,7 @@ class _Handling:
     signature: Signature
     retry: Retry | None
     timeout: float | None
+    commit: CommitMode | None
 
 
 class Registry:
@@ -137,7 +140,13 @@ class Registry:
         )
 
     def handles(
-        self, command: CommandType[C, R], /, *, retry: Retry | None = None, timeout: float | None = None
+        self,
+        command: CommandType[C, R],
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        commit: CommitMode | None = None,
     ) -> Callable[[Callable[Concatenate[C, P], Awaitable[R]]], Callable[Concatenate[C, P], Awaitable[R]]]:
         """Registers the decorated async function or bound method as the handler of a command.
 
@@ -149,6 +158,7 @@ class Registry:
             command: The class of the command.
             retry: What happens when the handler fails; default is the entity policy's.
             timeout: Seconds it may take; default is the entity policy's.
+            commit: "each" or "group", as `EntityPolicy.commit` has it; default is that one.
 
         Raises:
             DuplicateRegistration: The command, or another one of its name, has a handler.
@@ -157,10 +167,17 @@ class Registry:
         info = info_of(cast("type[Command[Any]]", command))
         if retry is not None and info.is_query:
             raise BadDeclaration(f"{info} is a query, and those are not retried: leave retry= out.")
-        return self._registering(info, retry, timeout)
+        return self._registering(info, retry, timeout, commit)
 
     def on(
-        self, entity_type: str, name: str, /, *, retry: Retry | None = None, timeout: float | None = None
+        self,
+        entity_type: str,
+        name: str,
+        /,
+        *,
+        retry: Retry | None = None,
+        timeout: float | None = None,
+        commit: CommitMode | None = None,
     ) -> Callable[
         [Callable[Concatenate[RawCommand, P], Awaitable[R]]],
         Callable[Concatenate[RawCommand, P], Awaitable[R]],
@@ -180,6 +197,7 @@ class Registry:
                 then no command is left to pods that may know it by name.
             retry: What happens when the handler fails; default is the entity policy's.
             timeout: Seconds it may take; default is the entity policy's.
+            commit: "each" or "group", as `EntityPolicy.commit` has it; default is that one.
 
         Raises:
             DuplicateRegistration: The name has a handler, raw or typed.
@@ -190,11 +208,15 @@ class Registry:
             async def unknown(command: RawCommand) -> None:
                 print(command.name, dict(command.payload))
         """
-        return self._registering(raw_info(entity_type, name), retry, timeout)
+        return self._registering(raw_info(entity_type, name), retry, timeout, commit)
 
-    def _registering(self, info: CommandInfo, retry: Retry | None, timeout: float | None) -> Callable[[F], F]:
+    def _registering(
+        self, info: CommandInfo, retry: Retry | None, timeout: float | None, commit: CommitMode | None
+    ) -> Callable[[F], F]:
         if timeout is not None and not timeout > 0:
             raise BadDeclaration(f"timeout={timeout!r} of {info} is not legal: give seconds, more than 0.")
+        if commit not in (None, "each", "group"):
+            raise BadDeclaration(f"commit={commit!r} of {info} is not legal: give 'each' or 'group'.")
 
         def register(function: F) -> F:
             self._refuse_frozen(described(function))
@@ -206,7 +228,7 @@ class Registry:
                     f"already, so {signature.qualname} ({info}) cannot handle it: remove one, "
                     "or give one of the commands another name."
                 )
-            self._handlings[key] = _Handling(info, function, signature, retry, timeout)
+            self._handlings[key] = _Handling(info, function, signature, retry, timeout, commit)
             return function
 
         return register
@@ -495,6 +517,7 @@ def _resolved(handling: _Handling) -> Handler:
         signature.optional,
         handling.retry,
         handling.timeout,
+        handling.commit,
         signature.qualname,
     )
 

@@ -28,3 +28,22 @@ def choose(
             return prefer
     best = min(with_room, key=lambda c: (c.load, c.incarnation), default=None)
     return best.incarnation if best else None
+
+
+def next_after(candidates: Iterable[Candidate], declined: str) -> str | None:
+    """Picks the pod with room that joined next after the one that can't handle an entity's head, round and round.
+
+    Whoever knows the command is asked so after all others at the latest.  By their loads, two pods of an old release
+    would hand it to each other for as long as they have less to do than one of the new release.
+    """
+    here = _number(declined)
+    with_room = [c for c in candidates if c.room > 0 and c.incarnation != declined]
+    first = min(
+        with_room, key=lambda c: (_number(c.incarnation) < here, _number(c.incarnation)), default=None
+    )
+    return first.incarnation if first else None
+
+
+def _number(incarnation: str) -> int:
+    """Reads the number of an incarnation, which rises with every join."""
+    return int(incarnation.rpartition(".")[2])

@@ -1,7 +1,6 @@
 """What a handler sees of its turn."""
 
-import contextvars
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -90,12 +89,13 @@ class Context:
     _deadline: float = attrs.field(alias="deadline")
     _nursery: trio.Nursery = attrs.field(alias="nursery")
     _sender: Sender = attrs.field(alias="sender")
-    _task: trio.lowlevel.Task = attrs.field(alias="task")
     _slot: "TurnSlot" = attrs.field(alias="slot")
     _reply_to: str = attrs.field(alias="reply_to")
     # Entities whose handlers wait for this one, first caller first.
     _waiting: tuple[str, ...] = attrs.field(alias="waiting")
     _child_id: str = attrs.field(alias="child_id")
+    # Makes what was handled before this turn stand; nothing else may, while it runs.
+    _settle: Callable[[], Awaitable[bool]] = attrs.field(alias="settle")
     # What goes out with the commit, in this order; None once the turn is over.
     _children: list[Outgoing] | None = attrs.field(factory=list[Outgoing])
     _children_bytes: int = 0
@@ -123,6 +123,7 @@ class Context:
         *,
         delay: float | None = None,
         at: datetime | None = None,
+        urgent: bool = False,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Receipt[R]:
@@ -139,7 +140,7 @@ class Context:
         if self._children is None:
             raise Closed
         command_id = f"{self._child_id}.{len(self._children)}"
-        options = options_of(delay, at, None, expires, headers)
+        options = options_of(delay, at, None, expires, headers, urgent=urgent)
         outgoing = self._sender.encode(command, command_id, options)
         size = self._children_bytes + len(outgoing.data)
         if size > MAX_GROUP_BYTES:
@@ -165,6 +166,7 @@ class Context:
         self,
         command: Command[R],
         *,
+        urgent: bool = False,
         key: str | None = None,
         expires: float | None = None,
         headers: Mapping[str, str] | None = None,
@@ -183,7 +185,7 @@ class Context:
         """
         if self._children is None:
             raise Closed
-        options = options_of(None, None, key, expires, headers)
+        options = options_of(None, None, key, expires, headers, urgent=urgent)
         return await self._sender.call_from(self, command, options)
 
     async def progress(self, value: object) -> None:
@@ -203,6 +205,10 @@ class Context:
         await self._sender.tell_progress(self.command_id, self._reply_to, value)
 
     # ------------------------------------------------------------------ for the runtime
+    async def settle(self) -> None:
+        """Makes the turns before this one stand, on which what it calls may build."""
+        await self._settle()
+
     def path(self) -> tuple[str, ...]:
         """Says who waits for what this turn calls, first caller first."""
         return (*self._waiting, f"{self.entity}/{self.entity_id}")
@@ -216,24 +222,6 @@ class Context:
         children = self._children or []
         self._children = None
         return children, self._withdrawn
-
-
-current_turn: contextvars.ContextVar[Context | None] = contextvars.ContextVar("trioqueue_turn", default=None)
-"""The turn in whose handler this task was started; see `turn_of_this_task`."""
-
-
-def turn_of_this_task() -> Context | None:
-    """Finds the turn that the running task is part of; tasks of `Context.nursery` are part of none."""
-    context = current_turn.get()
-    if context is None or context._children is None:
-        return None
-    task = trio.lowlevel.current_task()
-    while task is not context._task:
-        parent = task.parent_nursery
-        if parent is None or parent is context._nursery:
-            return None
-        task = parent.parent_task
-    return context
 
 
 class Slots:

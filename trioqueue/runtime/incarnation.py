@@ -4,13 +4,15 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from heapq import nsmallest
 
 import trio
 
 from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
+from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.instruments import Instruments
-from trioqueue.runtime.turns import Counts, Turns
+from trioqueue.runtime.turns import Turns
 from trioqueue.runtime.worker import Worker
 from trioqueue.stores.contract import (
     PAGE,
@@ -38,6 +40,13 @@ room: some at a time, as it is not known how many wait, and each of them closes 
 WATCH_EVERY = 0.1
 """Seconds between two looks at the lease at most.  A deadline that a thread moved would be seen too late (Trio
 looks at the old one first), so the lease is read again and again."""
+
+
+FAIR_SHARE = 1.0
+"""Seconds that an entity may keep its place in a full pod, while others wait for one."""
+
+YIELDS = 100
+"""Entities that give their places up after one heartbeat at most, as each costs a claim elsewhere."""
 
 
 class Incarnation:
@@ -68,6 +77,7 @@ class Incarnation:
         self._draining = False
         self.pressed = False  # entities wait for a pod, and this one has no room: idle ones are let go
         self.scope = trio.CancelScope()  # round all workers
+        self._ended = False  # `scope` is cancelled
         self.serving = trio.Event()  # set once workers can be started
         self.over = trio.Event()  # set with the cancellation of `scope` for a lost lease
         self._types = info.types
@@ -120,21 +130,26 @@ class Incarnation:
 
     def end_lease(self, why: str) -> None:
         """Cancels all workers: this incarnation handles nothing any more."""
-        if not self.scope.cancel_called:
+        if not self._ended:
             logger.warning(
                 "%s gives up its lease: %s",
                 self.member.incarnation,
                 why,
                 extra={"event": "lease_lost", "why": why},
             )
-            self.scope.cancel(reason=why)
+            self.cancel(why)
             self.over.set()
             if self.instruments.active:
                 self.instruments.lease_lost(why)
 
+    def cancel(self, why: str) -> None:
+        """Cancels all workers."""
+        self._ended = True
+        self.scope.cancel(reason=why)
+
     def trusted(self) -> bool:
         """Says whether handlers may start and commits be sent."""
-        return self._lease is not None and self._lease.left() > 0 and not self.scope.cancel_called
+        return not self._ended and self._lease is not None and self._lease.left() > 0
 
     def drain(self) -> None:
         """Has every worker let go of its entity as soon as its handler has ended."""
@@ -245,7 +260,7 @@ class Incarnation:
         return (
             self._nursery is not None
             and not self._draining
-            and not self.scope.cancel_called
+            and not self._ended
             and entity.type in self._types
         )
 
@@ -254,7 +269,7 @@ class Incarnation:
         return worker
 
     def _start(self, worker: Worker, first: ClaimAnswer | None) -> None:
-        if self._nursery is None or self.scope.cancel_called:
+        if self._nursery is None or self._ended:
             self.forget(worker)
             return
         worker.started = True
@@ -348,12 +363,24 @@ class Incarnation:
                 )
 
     def _make_room(self) -> None:
-        """Lets go of what is idle, since others wait for room; of what is kept awake only if there is nothing else."""
+        """Lets go of what is idle; if nothing is, of some that are only kept awake, or else of what has long had work.
+
+        So nothing that has work waits for ever.
+        """
         workers = list(self._workers.values())
-        kept = [worker for worker in workers if worker.is_kept()]
-        count = sum(worker.yield_if_idle() for worker in workers if not worker.is_kept())
-        if count:
+        kept = [worker for worker in workers if worker.kept.left()]
+        idle = [worker for worker in workers if not worker.kept.left() and worker.yield_if_idle()]
+        if idle or self._let_sleep(kept):
             return
+        long_ago = trio.current_time() - FAIR_SHARE
+        busy = [worker for worker in workers if worker.begun_at <= long_ago]
+        for worker in nsmallest(YIELDS, busy, key=lambda worker: worker.begun_at):
+            worker.yield_turn()
+
+    @staticmethod
+    def _let_sleep(kept: Sequence[Worker]) -> int:
+        """Lets go of some of what has no work and is kept awake; says of how many."""
+        count = 0
         for worker in kept:
             count += worker.yield_if_idle()
             if count == YIELD_KEPT:
@@ -365,6 +392,7 @@ class Incarnation:
                 count,
                 extra={"event": "kept_yielded", "count": count},
             )
+        return count
 
     async def _read_all(self, read: Callable[[Member, int], Awaitable[tuple[Entity, ...]]]) -> None:
         """Wakes everything in a list of ours that has no worker, or has one that sleeps although there is work."""

@@ -96,14 +96,18 @@ class Instruments(Instrument):
 class TurnFacts:
     """What there is to tell of one turn, once it stands."""
 
-    __slots__ = ("_began", "_entity", "_instruments", "_told", "_waited")
+    __slots__ = ("_accepted_at", "_began", "_entity", "_instruments", "_told")
 
-    def __init__(self, instruments: Instruments, entity: Entity, waited: float) -> None:
+    def __init__(self, instruments: Instruments, entity: Entity, accepted_at: float) -> None:
         self._instruments = instruments
         self._entity = entity
-        self._waited = waited
+        self._accepted_at = accepted_at  # its command, on Trio's clock
         self._began = trio.current_time()
         self._told: list[Callable[[], None]] = []
+
+    def begin(self) -> None:
+        """Notes that its handler starts now."""
+        self._began = trio.current_time()
 
     def tell(self) -> None:
         """Tells it all, in order."""
@@ -114,15 +118,13 @@ class TurnFacts:
         self, envelope: Envelope | None, outcome: str, codec: Codec, sent: Sequence[Outgoing]
     ) -> None:
         """Notes that the command leaves its mailbox, with what its handler sends."""
-        duration = trio.current_time() - self._began
+        duration, waited = trio.current_time() - self._began, max(0.0, self._began - self._accepted_at)
         name, command_id = (envelope.name, envelope.command_id) if envelope else ("", "")
         instruments, entity = self._instruments, self._entity
         if sent:
             children = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in sent]
             self._told.append(partial(instruments.sent_each, children))
-        self._told.append(
-            partial(instruments.handled, entity, name, command_id, outcome, self._waited, duration)
-        )
+        self._told.append(partial(instruments.handled, entity, name, command_id, outcome, waited, duration))
 
     def failed(self, envelope: Envelope, attempt: int, again_in: float, error: BaseException) -> None:
         """Notes that the command is tried again."""

@@ -1,8 +1,8 @@
 """What a pod does with the entities of one type: its handlers, with all that they ask for found."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import trio
@@ -16,6 +16,12 @@ from trioqueue.messages.state import StateInfo, state_info_of
 from trioqueue.runtime.context import Context
 
 
+class HasContext(Protocol):
+    """A turn, of which a handler may ask to see more."""
+
+    def context(self) -> Context: ...
+
+
 @attrs.frozen(eq=False)
 class BoundHandler:
     """A handler and where its parameters come from."""
@@ -23,18 +29,26 @@ class BoundHandler:
     handler: Handler
     retry: Retry
     timeout: float | None
+    group: bool  # its turn may be committed together with others
     state_names: tuple[str, ...]
     context_names: tuple[str, ...]
     activation_names: tuple[str, ...]
     fixed: Mapping[str, Any]
+    asks: bool  # for anything beside the command
 
-    def arguments(self, state: Any, context: Context, activation: Any) -> dict[str, Any]:
+    def call(self, command: Any, state: Any, turn: HasContext, activation: Any) -> Awaitable[Any]:
+        """Calls the handler, with what it asks for beside the command."""
+        if not self.asks:
+            return self.handler.function(command)
+        return self.handler.function(command, **self.arguments(state, turn, activation))
+
+    def arguments(self, state: Any, turn: HasContext, activation: Any) -> dict[str, Any]:
         """Gives what the handler is called with, beside the command."""
         arguments = dict(self.fixed)
         for name in self.state_names:
             arguments[name] = state
         for name in self.context_names:
-            arguments[name] = context
+            arguments[name] = turn.context()
         for name in self.activation_names:
             arguments[name] = activation
         return arguments
@@ -70,6 +84,11 @@ def build_services(
         state = registry.state_of(entity_type)
         activation = registry.activation_of(entity_type)
         policy = policies.get(entity_type, EntityPolicy())
+        if state is not None and policy.overlap > 1:
+            raise BadDeclaration(
+                f"{entity_type} has a state, so its handlers can't overlap: leave overlap={policy.overlap} out of its "
+                "EntityPolicy, or keep the state elsewhere."
+            )
         for info in registry.commands_of(entity_type):
             codec.decoder(info.cls)
             codec.encoder(info.reply_type())
@@ -120,10 +139,12 @@ def _bound(
         handler,
         handler.retry or policy.retry,
         handler.timeout if handler.timeout is not None else policy.timeout,
+        (handler.commit or policy.commit) == "group",
         tuple(of_state),
         tuple(of_context),
         tuple(of_activation),
         fixed,
+        bool(fixed or of_state or of_context or of_activation),
     )
 
 

@@ -9,9 +9,10 @@ import trio
 from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Drain
+from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.instruments import Instruments
-from trioqueue.runtime.turns import Counts, Turns
+from trioqueue.runtime.turns import Turns
 from trioqueue.stores.contract import HeldLease, LeaseLost, Member, PodInfo, Store
 from trioqueue.stores.reports import Silent
 
@@ -131,7 +132,7 @@ class Supervisor:
         ) as lease:
             self.incarnation = incarnation
             if self._ending.is_set():  # it came up when the end had begun, and has only to leave again
-                incarnation.scope.cancel(reason="the pod ends")
+                incarnation.cancel("the pod ends")
             logger.info(
                 "%s serves %s",
                 incarnation.member.incarnation,
@@ -209,7 +210,7 @@ class Supervisor:
                     await incarnation.wait_empty()
             except (LeaseLost, TrioqueueError) as error:
                 logger.warning("could not drain gracefully: %s", error)
-            incarnation.scope.cancel(reason="the pod ends")
+            incarnation.cancel("the pod ends")
         with trio.move_on_after(self._drain.hard) as hard:
             await self._ended.wait()
         if hard.cancelled_caught:

@@ -10,6 +10,7 @@ work, and does not let go of the entity for being idle.
 
 import logging
 import math
+import sys
 from collections import deque
 from random import random
 from typing import TYPE_CHECKING, Any, cast
@@ -20,7 +21,11 @@ from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
 from trioqueue.protocol.turn import single_leaf
 from trioqueue.runtime.context import TurnSlot
-from trioqueue.runtime.turns import Finished, Hold, Turns
+from trioqueue.runtime.finished import Finished, Hold, Stopped
+from trioqueue.runtime.kept import Kept
+from trioqueue.runtime.overlap import overlap
+from trioqueue.runtime.running import TurnScope
+from trioqueue.runtime.turns import Turns
 from trioqueue.stores.contract import (
     Backoff,
     ClaimAnswer,
@@ -62,30 +67,32 @@ class Worker:
     __slots__ = (
         "_awake",
         "_cause",
-        "_closed_until",
         "_failures",
-        "_hand",
         "_hinted",
         "_incarnation",
-        "_kept_until",
-        "_open",
+        "_news",
         "_parked",
         "_service",
         "_sleep_scope",
         "_sleeper",
         "_slot_scope",
         "_suspect",
-        "_turns",
+        "_unsettled",
+        "_yields",
+        "begun_at",
         "cancels",
         "claiming",
         "entity",
+        "hand",
+        "kept",
         "started",
+        "turns",
     )
 
     def __init__(self, entity: Entity, incarnation: "Incarnation", turns: Turns) -> None:
         self.entity = entity
         self._incarnation = incarnation
-        self._turns = turns
+        self.turns = turns
         self._service = turns.service
         # Where it sleeps; not None exactly while it may be woken, by setting it to None and rescheduling.
         self._sleeper: trio.lowlevel.Task | None = None
@@ -100,58 +107,50 @@ class Worker:
         self._hinted = False  # told of work while it could not be woken; cleared by each claim
         self.started = False
         self._cause: Any = None  # what woke it: an answer, or None
-        self._hand: deque[Queued] = deque()  # fetched and not settled: the mailbox begins with them
+        self.hand: deque[Queued] = deque()  # fetched and not settled: the mailbox begins with them
         self.cancels: set[str] = set()
         self._suspect = False  # its head is one, and in hand
         self._failures = 0  # of the activation, since it last began
         self._awake = False  # instruments were told so
-        self._open = False  # inside of the activation
-        self._kept_until = -math.inf  # until when it is kept awake without work; passed: it isn't
-        # Until when a failed activation is not tried again for the sake of being awake alone.
-        self._closed_until = -math.inf
+        self.kept = Kept()
+        # Set by whatever may concern handlers that overlap; None while none does.
+        self._news: trio.Event | None = None
+        self.begun_at = math.inf  # when it was last given work, on Trio's clock; inf: it has none
+        self._yields = False  # it is to hand its entity on, though there is work, as others wait for room
+        # Why a turn was let go of: the answer to a commit before it, after which it would not stand.
+        self._unsettled: CommitAnswer | None = None
 
     def __repr__(self) -> str:
-        return f"<Worker {self.entity} {'parked' if self._parked else 'busy'}, {len(self._hand)} in hand>"
+        return f"<Worker {self.entity} {'parked' if self._parked else 'busy'}, {len(self.hand)} in hand>"
 
     # -------------------------------------------------------------------------------- from outside, sync
     def hint(self) -> None:
         """Tells it that there may be work."""
         self._hinted = True
+        self.tell_news()
         if self._parked and self._sleeper is not None and not self.claiming:
             self._wake(None)
 
     def look(self) -> None:
         """Tells it that what it waits for may be over, be it work or the end of a backoff."""
         self._hinted = True
+        self.tell_news()
         if self._sleeper is not None and not self.claiming:
             self._wake(None)
 
     def keep(self, seconds: float) -> None:
         """Tells it to keep the entity awake for so long, whether it has work or not."""
-        now = trio.current_time()
-        self._kept_until = max(self._kept_until, now + seconds)
+        self.kept.keep(seconds)
         if not self.started:
             self._hinted = True
         elif self._parked and self._sleeper is not None and not self.claiming:
-            if self._wants_to_open():
+            if self.kept.wants_to_open():
                 self._wake(None)
-            elif self._open and self._sleep_scope is not None:
-                self._sleep_scope.deadline = now + self._longest_rest()
-
-    def is_kept(self) -> bool:
-        """Says whether it keeps the entity awake."""
-        return trio.current_time() < self._kept_until
-
-    def _wants_to_open(self) -> bool:
-        """Says whether the activation is to be entered without work."""
-        return not self._open and self.is_kept() and trio.current_time() >= self._closed_until
+            elif self.kept.open and self._sleep_scope is not None:
+                self._sleep_scope.deadline = trio.current_time() + self._longest_rest()
 
     def _longest_rest(self) -> float:
-        """Says for how many seconds it rests without work: until it is idle for long enough, or tries to open again."""
-        now = trio.current_time()
-        if self._open or not self.is_kept():
-            return max(0.0, self._kept_until - now) + self._service.policy.idle_timeout
-        return max(0.0, self._closed_until - now)
+        return self.kept.longest_rest(self._service.policy.idle_timeout)
 
     def reserve(self) -> bool:
         """Keeps it asleep for a claim that a send brings; False: it is busy and finds the work by itself."""
@@ -172,23 +171,55 @@ class Worker:
 
     def hurry(self) -> None:
         """Wakes it from any rest, since it shall let go of its entity."""
+        self.tell_news()
         if self._slot_scope is not None:
             self._slot_scope.cancel(reason="the pod drains")
         if self._sleeper is not None and not self.claiming:
             self._wake(None)
 
+    def tell_news(self) -> None:
+        """Wakes what waits for the handlers that overlap, or for more to begin with."""
+        if self._news is not None:
+            self._news.set()
+
+    async def wait_news(self) -> None:
+        """Waits until something happens that may concern handlers that overlap."""
+        assert self._news is not None
+        await self._news.wait()
+        self._news = trio.Event()
+
+    def take_news(self) -> bool:
+        """Says, once, that there may be more in the mailbox than is in hand."""
+        hinted, self._hinted = self._hinted, False
+        return hinted and not self._suspect
+
+    def lets_go(self) -> bool:
+        """Says whether the entity shall be handed on as soon as no handler runs."""
+        return self._yields or self._incarnation.draining()
+
+    def trusted(self) -> bool:
+        """Says whether a handler may start."""
+        return self._incarnation.trusted()
+
     def cancel_command(self, command_id: str) -> None:
         """Takes note that a command's caller has gone; a running handler of it is cancelled."""
         self.cancels.add(command_id)
-        self._turns.cancel(command_id)
+        self.turns.cancel(command_id)
 
     def yield_if_idle(self) -> bool:
         """Lets go of the entity if it is idle, even if it is kept, for those that wait for room; False: it isn't."""
-        if self._parked and self._sleeper is not None and not self.claiming and not self._hinted:
-            self._kept_until = -math.inf
+        if not self._parked or self._sleeper is None or self.claiming or self._hinted:
+            return False
+        self.kept.end()
+        self._wake(None)
+        return True
+
+    def yield_turn(self) -> None:
+        """Has it hand its entity on after the turn in hand, for the sake of those that wait for room."""
+        self._yields = True
+        self.tell_news()
+        if self._sleeper is not None and not self._parked and not self.claiming:
             self._wake(None)
-            return True
-        return False
 
     def try_suspect(self) -> bool:
         """Wakes it where it waits to begin with a suspect, as the one in hand is settled; False: it does not wait."""
@@ -205,7 +236,8 @@ class Worker:
 
     def wish(self) -> ClaimWish:
         """Says what a send's claim is to ask for."""
-        return ClaimWish(self.entity, self._turns.state_version, self._service.policy.fetch)
+        policy = self._service.policy
+        return ClaimWish(self.entity, self.turns.state_version, policy.fetch, policy.overlap > 1)
 
     def hinted(self) -> bool:
         """Says whether it was told of work that it has not looked for yet."""
@@ -293,7 +325,7 @@ class Worker:
             self._note(first)
             answer = first
         while True:
-            held = await self._until_claimed(answer)
+            held = await self.until_claimed(answer)
             why = held if isinstance(held, str) else await self._activate(held)
             if not isinstance(why, str):
                 answer = why
@@ -301,9 +333,9 @@ class Worker:
             if why == GONE:
                 return
             store, member = self._incarnation.store, self._incarnation.member
-            if why == "idle" and self.is_kept():
+            if why == "idle" and self.kept.left():
                 pass  # it was told so while it left the activation
-            elif await store.release(member, self.entity, self._turns.epoch, why):
+            elif await store.release(member, self.entity, self.turns.epoch, why):
                 self._incarnation.counts.passivated += why == "idle"
                 self._fall_asleep(idle=why == "idle")
                 await self._pass_on_keeping()
@@ -312,16 +344,14 @@ class Worker:
 
     async def _pass_on_keeping(self) -> None:
         """Has an entity that was kept awake here come awake elsewhere at once, where its pod drains."""
-        left = self._kept_until - trio.current_time()
-        if left > 0 and self._incarnation.draining():
-            await self._incarnation.store.keep(
-                self._incarnation.member, [self.entity], math.ceil(left * 1000)
-            )
+        keep_ms = math.ceil(self.kept.left() * 1000)
+        if keep_ms and self._incarnation.draining():
+            await self._incarnation.store.keep(self._incarnation.member, [self.entity], keep_ms)
 
-    async def _until_claimed(self, answer: ClaimAnswer | CommitAnswer) -> Claimed | Empty | str:
+    async def until_claimed(self, answer: ClaimAnswer | CommitAnswer) -> Claimed | Empty | str:
         """Rests until there is work that may be started, or the entity is to be let go of, or opened without work."""
         while not isinstance(answer, Claimed):
-            if isinstance(answer, Empty) and self._wants_to_open():
+            if isinstance(answer, Empty) and self.kept.wants_to_open():
                 return answer
             rested = await self._rest(answer)
             if isinstance(rested, str):
@@ -331,11 +361,9 @@ class Worker:
 
     async def _claim(self) -> ClaimAnswer:
         self._hinted = False
+        _, have, fetch, eager = self.wish()
         answer = await self._incarnation.store.claim(
-            self._incarnation.member,
-            self.entity,
-            have=self._turns.state_version,
-            fetch=self._service.policy.fetch,
+            self._incarnation.member, self.entity, have=have, fetch=fetch, eager=eager
         )
         self._note(answer)
         return answer
@@ -343,42 +371,46 @@ class Worker:
     def _note(self, answer: ClaimAnswer) -> None:
         """Takes over what a claim says beside the commands."""
         if isinstance(answer, Claimed):
-            self._turns.begin(answer)
-            self._suspect = answer.is_suspect()
-            self._hand = deque(answer.batch)
+            self.turns.begin(answer)
+            self._suspect, self._yields = answer.is_suspect(), False
+            if self.begun_at == math.inf:
+                self.begun_at = trio.current_time()
+            self.hand = deque(answer.batch)
             self.cancels.update(answer.cancels)  # beside what hints have told meanwhile
         elif isinstance(answer, Empty):
-            self._turns.epoch = answer.epoch
+            self.turns.epoch = answer.epoch
 
     async def _rest(self, answer: ClaimAnswer | CommitAnswer) -> ClaimAnswer | str:
         """Waits for what comes after an answer without work: the next claim's answer, or why to let go."""
         if isinstance(answer, NotYours | Fenced):
             return GONE
+        if isinstance(answer, Parked | Empty):
+            self.begun_at = math.inf
         if isinstance(answer, Paused):
             if (instruments := self._incarnation.instruments).active:
-                instruments.paused(self.entity, self._turns.paused_why)
+                instruments.paused(self.entity, self.turns.paused_why)
             return "handoff"
-        if self._incarnation.draining():
+        if self.lets_go():
             return "handoff"
         if isinstance(answer, Backoff):
             await self._sleep(min(answer.seconds, self._incarnation.longest_sleep), parked=False)
         elif isinstance(answer, Later):
             self._incarnation.suspects.append(self)
             await self._sleep(LATER_PAUSE, parked=False)
-        elif not await self._sleep(self._longest_rest(), parked=True) and not self._wants_to_open():
+        elif not await self._sleep(self._longest_rest(), parked=True) and not self.kept.wants_to_open():
             return "idle"
         brought, self._cause = self._cause, None
         if isinstance(brought, Claimed | Empty | Backoff | Later | NotYours | Paused):
             self._hinted = False
             self._note(brought)
             return brought
-        if self._incarnation.draining():
+        if self.lets_go():
             return "handoff"
         if (
             self._incarnation.pressed
             and not self._hinted
             and isinstance(answer, Parked | Empty)
-            and not self.is_kept()
+            and not self.kept.left()
         ):
             return "idle"
         return await self._claim()
@@ -391,7 +423,7 @@ class Worker:
         """
         entered = False
         why: str | None = None
-        self._open = True
+        self.kept.open = True
         self._awake_now()
         try:
             async with trio.open_nursery() as nursery:
@@ -410,9 +442,8 @@ class Worker:
         except Exception as error:
             if lost := _lease_lost(error):
                 raise lost from None
-            self._open = False
             return await self._postpone(single_leaf(error), entered=entered)
-        self._open = False
+        self.kept.open = False
         return why
 
     async def _postpone(self, error: BaseException, *, entered: bool) -> ClaimAnswer | CommitAnswer:
@@ -422,7 +453,7 @@ class Worker:
         """
         self._failures += 1
         wait = self._service.policy.retry.wait_before(self._failures, random())
-        self._closed_until = trio.current_time() + wait
+        self.kept.failed(wait)
         logger.error(
             "the activation of %s %s, its next attempt and its commands wait %.1f s",
             self.entity,
@@ -433,41 +464,94 @@ class Worker:
         )
         answer = await self._claim()
         if isinstance(answer, Claimed):
-            return await self._commit(Finished(self._turns.put_off(wait)))
+            return await self.commit(Finished(self.turns.put_off(wait)))
         return answer
 
     async def _work(self, nursery: trio.Nursery, provided: Any, held: Claimed | Empty) -> str:
         """Handles and commits, one command after another; answers why to leave the activation."""
-        answer: ClaimAnswer | CommitAnswer = held
-        while True:
-            while self._hand:
-                slot = await self._slot()
-                try:
-                    if self._incarnation.draining():
-                        return "handoff"
-                    last = len(self._hand) == 1
-                    finished = await self._turns.take(
-                        self._hand[0],
-                        self.cancels,
-                        nursery,
-                        provided,
-                        slot,
-                        last=last,
-                        trusted=self._incarnation.trusted,
-                    )
-                finally:
-                    slot.end()
-                if isinstance(finished, Hold):
-                    return "decline"
-                answer = await self._commit(finished)
-            rested = await self._until_claimed(answer)
+        if isinstance(held, Empty):
+            rested = await self.until_claimed(held)
             if isinstance(rested, str):
                 return rested
-            answer = rested
+        if self._service.policy.overlap > 1:
+            self._news = trio.Event()
+            try:
+                return await overlap(self, nursery, provided)
+            finally:
+                self._news = None
+        while True:
+            answer: CommitAnswer | None = None
+            scope = TurnScope()
+            try:
+                while self.hand:
+                    taken = await self._take(nursery, provided, scope)
+                    if isinstance(taken, str):
+                        return taken
+                    answer = taken or answer
+            finally:
+                scope.leave(sys.exception())
+            assert answer is not None
+            rested = await self.until_claimed(answer)
+            if isinstance(rested, str):
+                return rested
+
+    async def _take(
+        self, nursery: trio.Nursery, provided: Any, scope: TurnScope
+    ) -> CommitAnswer | str | None:
+        """Handles the next command in hand, and commits unless that is left for later; or says why to let go."""
+        slot = await self._slot()
+        try:
+            if self.lets_go():
+                await self.settle()
+                return "handoff"
+            ahead = self.turns.ahead()
+            taken = await self.turns.take(
+                self.hand[ahead],
+                self.cancels,
+                nursery,
+                provided,
+                slot,
+                scope,
+                last=len(self.hand) == ahead + 1,
+                trusted=self._incarnation.trusted,
+                settle=self.settle,
+            )
+        finally:
+            slot.end()
+        match taken:
+            case Stopped():
+                assert self._unsettled is not None
+                return self._unsettled
+            case Hold():
+                gathered = self.turns.take_gathered()  # it is looked at again, as the head
+                return "decline" if gathered is None else await self.commit(gathered)
+            case Finished():
+                settled = self.turns.gather(taken)
+                return None if settled is None else await self.commit(settled)
+
+    async def settle(self) -> bool:
+        """Commits what was gathered, while a turn behind it is under way; False: that turn is broken off.
+
+        It would not stand, as an operator holds the entity back now, or it is not ours any more.
+        """
+        gathered = self.turns.take_gathered()
+        if gathered is None:
+            return True
+        try:
+            answer = await self.commit(gathered)
+        except LeaseLost as lost:
+            self._incarnation.end_lease(str(lost))
+            await trio.sleep_forever()
+        if isinstance(answer, Next):
+            return True
+        self._unsettled = answer
+        self.turns.let_go()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return False
 
     async def _slot(self) -> TurnSlot:
         """Waits for a running slot, or until it is told to hurry: then without one."""
-        slot = TurnSlot(self._turns.slots)
+        slot = TurnSlot(self.turns.slots)
         if not slot.take_nowait():
             try:
                 with trio.CancelScope() as self._slot_scope:
@@ -476,32 +560,32 @@ class Worker:
                 self._slot_scope = None
         return slot
 
-    async def _commit(self, finished: Finished) -> CommitAnswer:
+    async def commit(self, finished: Finished) -> CommitAnswer:
         """Makes a turn stand and takes the next ones in hand; empty-handed, the answer says what to wait for."""
         commit = finished.commit
         if not self._incarnation.trusted():
             raise LeaseLost("the lease can no longer be trusted")
         answer = await self._incarnation.store.commit(self._incarnation.member, commit)
         if isinstance(answer, Fenced):
-            self._hand.clear()
+            self.hand.clear()
             if (instruments := self._incarnation.instruments).active:
                 instruments.fenced(self.entity)
             return answer
-        self._turns.committed(finished)
+        self.turns.committed(finished)
         self._acquit()
         for command_id, outcome in finished.local_replies:
             self._incarnation.deliver(command_id, outcome)
         if not isinstance(answer, Next):
-            self._hand.clear()
+            self.hand.clear()
             self.cancels.clear()
             return answer
         for _ in range(commit.pops):
-            self._hand.popleft()
+            self.hand.popleft()
         self.cancels.difference_update(commit.settled_cancels)
         self.cancels.update(answer.cancels)
         if answer.batch:
-            self._turns.fetched(answer.now_us)
-            self._hand = deque(answer.batch)
+            self.turns.fetched(answer.now_us)
+            self.hand = deque(answer.batch)
         return answer
 
 

@@ -81,13 +81,15 @@ class Terms:
     """What is asked for one command beside its place in the line.
 
     With `delay_us` it is put off: accepted now, and put into the mailbox so much later.  With a `key`, the first
-    command of its entity with that key is the only one for `key_ms`.
+    command of its entity with that key is the only one for `key_ms`.  If it is `urgent`, it goes into the lane that
+    overtakes whatever no worker has fetched.
     """
 
     command_id: str
     delay_us: int = 0
     key: str = ""
     key_ms: int = 0
+    urgent: bool = False
 
 
 class Outgoing(NamedTuple):
@@ -102,11 +104,15 @@ class Outgoing(NamedTuple):
 
 
 class ClaimWish(NamedTuple):
-    """What a claim names, carried by a send: if this entity is free, I begin with it at once."""
+    """What a claim names, carried by a send: if this entity is free, I begin with it at once.
+
+    `eager`: the worker handles several commands at once, so it is told of each that comes while it is awake.
+    """
 
     entity: Entity
     have: str
     fetch: int
+    eager: bool = False
 
 
 @attrs.define(eq=False)
@@ -363,10 +369,13 @@ class Store(Protocol):
         """Forgets a group that got `OutcomeUnknown` and will not be sent again."""
         ...
 
-    async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
+    async def claim(
+        self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64, eager: bool = False
+    ) -> ClaimAnswer:
         """Begins with an entity that was assigned to us, under a new epoch; takes nothing out of the mailbox.
 
-        `have` is the version of the state that the worker holds.  Repeated: a newer epoch, the older one is
+        `have` is the version of the state that the worker holds; `eager` as `ClaimWish` has it.
+        Repeated: a newer epoch, the older one is
         worth nothing. Cancelled: unknown; the entity is still ours, and the next claim settles it.
         """
         ...

@@ -14,10 +14,11 @@ def size_of(data: bytes | str | None) -> str:
 
 
 class Queued(NamedTuple):
-    """A command in a mailbox: when it was accepted (store time) and its envelope."""
+    """A command in a mailbox: when it was accepted (store time), its envelope, and whether it is in the urgent lane."""
 
     accepted_us: int
     data: bytes
+    urgent: bool = False
 
     def __repr__(self) -> str:
         return f"Queued({self.accepted_us}, {size_of(self.data)})"
@@ -160,7 +161,10 @@ class Letter(NamedTuple):
 
 @attrs.frozen
 class Inspection:
-    """All that a store knows about one entity; times are the store's, in microseconds."""
+    """All that a store knows about one entity; times are the store's, in microseconds.
+
+    `owner_renewed_us`: when its owner was heard of last; 0: it is leaving.
+    """
 
     now_us: int
     mode: Mode

@@ -34,7 +34,9 @@ class Later:
         assert command.terms is not None
         self._count += 1
         due = (now_us + command.terms.delay_us, self._count, command.terms.command_id)
-        self.commands[due[2]] = Delayed(due, command.entity, Queued(now_us, command.data))
+        self.commands[due[2]] = Delayed(
+            due, command.entity, Queued(now_us, command.data, command.terms.urgent)
+        )
         heappush(self._heap, due)
         return self._first() == due
 

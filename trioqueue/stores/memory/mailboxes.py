@@ -1,12 +1,12 @@
 """All that the in-process store holds, and the small steps in which it changes."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lifecycle import Event, Mode, advance
-from trioqueue.protocol.placement import Candidate, choose
+from trioqueue.protocol.placement import Candidate, choose, next_after
 from trioqueue.stores.contract import MAX_BATCH_BYTES, DeadLetter, LeaseLost, Member, Outgoing
 from trioqueue.stores.memory.expiring import Expiring
 from trioqueue.stores.memory.later import Later as LaterCommands
@@ -89,14 +89,13 @@ class Mailboxes:
     def _place(
         self, entity_type: str, *, prefer: str | None = None, without: str | None = None
     ) -> str | None:
-        return choose(
-            (
-                Candidate(incarnation, pod.loads[entity_type], pod.room - len(pod.owns))
-                for incarnation, pod in self.pods.items()
-                if entity_type in pod.info.types and not pod.leaving
-            ),
-            prefer=prefer,
-            without=without,
+        return choose(self._candidates(entity_type), prefer=prefer, without=without)
+
+    def _candidates(self, entity_type: str) -> Iterator[Candidate]:
+        return (
+            Candidate(incarnation, pod.loads[entity_type], pod.room - len(pod.owns))
+            for incarnation, pod in self.pods.items()
+            if entity_type in pod.info.types and not pod.leaving
         )
 
     def _move(self, entity: Entity, event: Event) -> None:
@@ -120,12 +119,12 @@ class Mailboxes:
     def _push(self, entity: Entity, queued: Queued, *, prefer: str | None) -> None:
         box = self.mailboxes.setdefault(entity, Mailbox())
         had_work = bool(box.queue)
-        box.queue.append(queued)
+        box.add(queued)
         if box.mode is Mode.IDLE:
             self._give(entity, self._place(entity.type, prefer=prefer), Event.PLACED, Event.UNPLACED)
             return
         self._move(entity, Event.QUEUED)
-        if box.mode is Mode.PARKED and not had_work:
+        if box.mode is Mode.PARKED and not had_work or box.mode is Mode.ACTIVE and box.eager:
             assert box.owner is not None
             self._hint(client_of(box.owner), Wake(entity))
 
@@ -133,7 +132,8 @@ class Mailboxes:
         """Puts a command into its mailbox, or puts it off."""
         now, terms = self._now_us(), command.terms
         if terms is None or not terms.delay_us:
-            self._push(command.entity, Queued(now, command.data), prefer=prefer)
+            urgent = terms is not None and terms.urgent
+            self._push(command.entity, Queued(now, command.data, urgent), prefer=prefer)
         elif self.later.put_off(command, now) and self._clock is not None:
             self._hint(client_of(self._clock), Due())
 
@@ -158,14 +158,19 @@ class Mailboxes:
         box = self.mailboxes[entity]
         return box.paused is not None or bool(box.queue) and entity.type in self.held
 
-    def _let_go(self, entity: Entity, *, without: str) -> None:
+    def _let_go(self, entity: Entity, *, without: str, declined: bool = False) -> None:
         box = self.mailboxes[entity]
-        box.overruled = False
+        box.overruled = box.eager = False
         if box.paused is not None or not box.queue:
             self._own(entity, None)
             self._move(entity, Event.LET_GO if box.paused is None else Event.PAUSED)
             return
-        to = None if entity.type in self.held else self._place(entity.type, without=without)
+        to: str | None = None
+        if entity.type not in self.held:
+            if declined:
+                to = next_after(self._candidates(entity.type), without)
+            else:
+                to = self._place(entity.type, without=without)
         self._give(entity, to, Event.HANDED_OVER, Event.STRANDED)
 
     def place_of(self, entity: Entity, beginning: bytes) -> int | None:

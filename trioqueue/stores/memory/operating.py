@@ -30,6 +30,7 @@ class Operating(Mailboxes):
                 self._let_go(entity, without=box.owner)
             elif box.mode is not Mode.ACTIVE:
                 self._move(entity, Event.PAUSED)
+                box.ready_since_us = None
             return True
         assert box is not None
         box.paused = None
@@ -74,6 +75,7 @@ class Operating(Mailboxes):
             self._hint(client_of(box.owner), Changed(entity))
         for _ in commands:
             box.queue.popleft()
+        box.moved_on(len(commands))
         for command_id, client in tell:
             box.cancels.pop(command_id, None)
             if client:
@@ -100,6 +102,7 @@ class Operating(Mailboxes):
             box = self.mailboxes.setdefault(entity, Mailbox())
             self._overrule(entity)
             box.queue.appendleft(queued)
+            box.moved_on(-1)
             if box.mode is Mode.IDLE:
                 self._give(entity, self._place(entity.type), Event.PLACED, Event.UNPLACED)
             elif box.owner is not None:
@@ -122,7 +125,7 @@ class Operating(Mailboxes):
             mode=box.mode,
             owner=box.owner,
             owner_name=pod.info.name if pod else None,
-            owner_renewed_us=pod.renewed_us if pod else None,
+            owner_renewed_us=(0 if pod.leaving else pod.renewed_us) if pod else None,
             epoch=box.epoch,
             queued=len(box.queue),
             head=box.queue[0] if box.queue else None,

@@ -16,12 +16,15 @@ class Mailbox:
 
     Invariants: owner is None exactly in modes idle and ready; queue is empty in idle, not empty in ready and active;
     due_us is None unless the head waits; attempts, crashes, marked and unknown_since_us concern the head alone.
+    The queue holds first what workers have fetched, then the urgent commands, then the others.
     """
 
     mode: Mode = Mode.IDLE
     owner: str | None = None
     epoch: int = 0
     done: int = 0
+    fetched: int = 0  # how far workers have read, in the count of `done`
+    eager: bool = False  # the owner's worker is told of each command that comes while it is awake
     queue: deque[Queued] = attrs.Factory(deque[Queued])
     attempts: int = 0
     crashes: int = 0  # pods that died while this was active
@@ -38,6 +41,26 @@ class Mailbox:
     paused: tuple[int, str] | None = None  # since when, and why, it is held back
     # Command id -> when; cleared with the last command at the latest.
     cancels: dict[str, int] = attrs.Factory(dict[str, int])
+
+    def add(self, queued: Queued) -> None:
+        """Puts a command into its lane."""
+        if not queued.urgent:
+            self.queue.append(queued)
+            return
+        place = max(0, self.fetched - self.done)
+        while place < len(self.queue) and self.queue[place].urgent:
+            place += 1
+        self.queue.insert(place, queued)
+
+    def hand_out(self, batch: tuple[Queued, ...]) -> tuple[Queued, ...]:
+        """Notes that a worker gets the first commands: from now on none is put in front of them."""
+        if batch:
+            self.fetched = max(self.fetched, self.done + len(batch))
+        return batch
+
+    def moved_on(self, count: int) -> None:
+        """Notes that so many commands left the beginning, or (below 0) were put there, without being settled."""
+        self.fetched = max(self.fetched, self.done) - count
 
     def is_suspect(self) -> bool:
         """Says whether the head is handed out alone.

@@ -119,7 +119,7 @@ class MemoryServer(Operating):
         for wish in wishes:
             box = self.mailboxes.get(wish.entity)
             if here and member and box and box.owner == here and (box.mode is Mode.PARKED or not taken):
-                answers.append((wish.entity, self.claim(member, wish.entity, wish.have, wish.fetch)))
+                answers.append((wish.entity, self._claim_wished(member, wish)))
             else:
                 answers.append((wish.entity, NotClaimed()))
         return duplicate, answers
@@ -225,7 +225,12 @@ class MemoryServer(Operating):
         return self.producers[producer].void(sequence)
 
     # -------------------------------------------------------------------------------- the owner's requests
-    def claim(self, member: Member, entity: Entity, have: str = "", fetch: int = 64) -> ClaimAnswer:
+    def _claim_wished(self, member: Member, wish: ClaimWish) -> ClaimAnswer:
+        return self.claim(member, wish.entity, wish.have, wish.fetch, eager=wish.eager)
+
+    def claim(
+        self, member: Member, entity: Entity, have: str = "", fetch: int = 64, *, eager: bool = False
+    ) -> ClaimAnswer:
         """Begins with an entity; see `Store.claim`."""
         pod = self._registered(member)
         box = self.mailboxes.get(entity)
@@ -253,13 +258,14 @@ class MemoryServer(Operating):
             self._move(entity, Event.FOUND_EMPTY)
             return Empty(epoch)
         box.due_us = None
+        box.eager |= eager
         self._move(entity, Event.CLAIMED)
         version, state = self.states.get(entity, ("", None))
         return Claimed(
             epoch=epoch,
             done=box.done,
             now_us=now,
-            batch=self._batch(box, fetch),
+            batch=box.hand_out(self._batch(box, fetch)),
             state=NOT_MODIFIED if have and have == version else state,
             state_version=version,
             attempts=box.attempts,
@@ -294,8 +300,6 @@ class MemoryServer(Operating):
             self.states[entity] = (f"{commit.epoch}.{commit.done}", commit.state)
         for child in commit.children:
             self._accept(child, prefer=member.incarnation)
-        for one in commit.withdrawn:
-            self._withdraw(one)
         for letter in commit.dead:
             self.dead[entity.type][letter.command_id] = letter
             self.died_us[letter.command_id] = now
@@ -306,6 +310,8 @@ class MemoryServer(Operating):
             if reply.to:
                 small = len(reply.outcome) <= MAX_HINT_BYTES
                 self._hint(reply.to, Answered(reply.command_id, reply.outcome if small else None))
+        for one in commit.withdrawn:  # behind its outcomes, as it may name what it settles
+            self._withdraw(one)
         if not box.queue:
             box.cancels.clear()
             self._move(entity, Event.EMPTIED)
@@ -333,19 +339,23 @@ class MemoryServer(Operating):
             box.queue.popleft()
             box.settle_head()
         box.done += commit.pops
+        if commit.failed and (commit.retry_ms is not None or commit.pause):
+            box.unknown_since_us = None  # a pod that failed with it knows it
         if commit.retry_ms is not None:
             box.done += 1
+            box.fetched += 1
             box.attempts += commit.failed
             box.due_us = now + commit.retry_ms * 1000
         if commit.pause:
             box.done += 1
+            box.fetched += 1
             box.attempts += commit.failed
             box.paused = (now, commit.pause)
 
     def _after_commit(self, entity: Entity, want: int) -> CommitAnswer:
         now, box = self._now_us(), self.mailboxes[entity]
         if box.mode is Mode.ACTIVE:
-            batch = self._batch(box, want) if want else ()
+            batch = box.hand_out(self._batch(box, want)) if want else ()
             return Next(now, batch, tuple(box.cancels))
         if self._is_held(entity):
             return Paused()
@@ -371,7 +381,7 @@ class MemoryServer(Operating):
             now = self._now_us()
             box.due_us = now + DECLINE_US
             box.unknown_since_us = now if box.unknown_since_us is None else box.unknown_since_us
-        self._let_go(entity, without=member.incarnation)
+        self._let_go(entity, without=member.incarnation, declined=why == "decline")
         return True
 
     # -------------------------------------------------------------------------------- membership
@@ -490,7 +500,13 @@ class MemoryServer(Operating):
         return self._ready(placed)[:CHUNK]
 
     def _ready(self, types: Collection[str]) -> tuple[Entity, ...]:
-        return tuple(e for e, box in self.mailboxes.items() if box.mode is Mode.READY and e.type in types)
+        """Names the entities of these types that wait for a pod, the one that waits longest first."""
+        ready = [
+            (box.ready_since_us or 0, entity)
+            for entity, box in self.mailboxes.items()
+            if box.mode is Mode.READY and entity.type in types
+        ]
+        return tuple(entity for _, entity in sorted(ready))
 
     # -------------------------------------------------------------------------------- looking
     def _owns(self, member: Member) -> set[Entity]:

@@ -127,8 +127,12 @@ class MemoryStore:
     def abandon(self, group: Group) -> None:
         self._unsettled.discard(group.sequence)
 
-    async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
-        return await self._outside_quarantine(lambda: self._server.claim(member, entity, have, fetch))
+    async def claim(
+        self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64, eager: bool = False
+    ) -> ClaimAnswer:
+        return await self._outside_quarantine(
+            lambda: self._server.claim(member, entity, have, fetch, eager=eager)
+        )
 
     async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
         return await self._outside_quarantine(lambda: self._server.commit(member, commit))

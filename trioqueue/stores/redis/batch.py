@@ -26,7 +26,7 @@ from trioqueue.stores.contract import (
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.replies import LOST, send_answer, send_claim_answer, user_error
 from trioqueue.stores.redis.scripts import Script, script
-from trioqueue.stores.redis.send_load import SendLoad
+from trioqueue.stores.redis.send_load import SendLoad, lane
 from trioqueue.stores.redis.transport import Transport
 
 MAX_SECTIONS = 128
@@ -42,15 +42,19 @@ Answer = Callable[[object], None]
 """Takes one section's answer, or an exception; called once, and must not raise."""
 
 
+def nobody_asks(_result: object) -> None:
+    """Stands for who waits for a section, until somebody does."""
+
+
 @attrs.define(eq=False)
 class SendSection:
     """One group on its way."""
 
     group: Group
-    answer: Answer
     member: Member | None = None
     wishes: Sequence[ClaimWish] = ()
     on_claim: Callable[[Entity, SendClaimAnswer], None] | None = None
+    answer: Answer = nobody_asks
 
     def size(self) -> int:
         """Says what it adds to a call, in commands."""
@@ -75,7 +79,7 @@ class ClaimSection:
 
     member: Member
     wish: ClaimWish
-    answer: Answer
+    answer: Answer = nobody_asks
 
     def size(self) -> int:
         return 1
@@ -90,7 +94,7 @@ class CommitSection:
 
     member: Member
     commit: Commit
-    answer: Answer
+    answer: Answer = nobody_asks
 
     def size(self) -> int:
         commit = self.commit
@@ -229,7 +233,12 @@ class Batcher:
         for section in sections:
             entity = section.wish.entity
             keys += self._keys.entity(entity)
-            arguments += (f"{entity.type}/{entity.id}", section.wish.have, section.wish.fetch)
+            arguments += (
+                f"{entity.type}/{entity.id}",
+                section.wish.have,
+                section.wish.fetch,
+                int(section.wish.eager),
+            )
         self._call_for(self._claim_script, sections, self._pack(self._claim_script, keys, arguments))
 
     def _call_commit(self, sections: list[CommitSection]) -> None:
@@ -287,6 +296,7 @@ class Batcher:
                     key(*names.placement(child.entity.type)),
                     child.entity.type,
                     child.data,
+                    lane(child.terms),
                 )
             arguments.append(len(commit.children) - len(at_once))
             for child in commit.children:
@@ -297,6 +307,7 @@ class Batcher:
                         child.terms.command_id,
                         child.terms.delay_us,
                         child.data,
+                        lane(child.terms),
                     )
             arguments.append(len(commit.withdrawn))
             for one in commit.withdrawn:

@@ -12,6 +12,10 @@ class Bench:
         # Set exactly while a task sits here and nobody has woken it.
         self._task: trio.lowlevel.Task | None = None
 
+    def is_taken(self) -> bool:
+        """Says whether a task sits here."""
+        return self._task is not None
+
     def wake(self) -> None:
         """Wakes the task that sits here; without one it does nothing, and nothing is remembered."""
         task = self._task

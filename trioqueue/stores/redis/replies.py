@@ -126,12 +126,17 @@ def _wrong(name: bytes) -> str:
 def queued_of(element: bytes) -> Queued:
     """Reads an element of a mailbox; what no script has put there is all envelope, and of no time."""
     accepted, _, data = element.partition(b" ")
-    return Queued(int(accepted), data) if accepted.isdigit() and len(accepted) <= 16 else Queued(0, element)
+    if accepted.isdigit() and len(accepted) <= 16:
+        return Queued(int(accepted), data)
+    if accepted[:1] == b"+":
+        return queued_of(element[1:])._replace(urgent=True)
+    return Queued(0, element)
 
 
 def element_of(queued: Queued) -> bytes:
     """Writes an element of a mailbox as the scripts do."""
-    return b"%d %s" % queued if queued.accepted_us else queued.data
+    accepted_us, data, urgent = queued
+    return b"%s%d %s" % (b"+" if urgent else b"", accepted_us, data) if accepted_us else data
 
 
 def scored(answer: Any) -> list[tuple[bytes, float]]:

@@ -10,8 +10,13 @@ from trioqueue.stores.redis.keys import Keys
 NO_TERMS = Terms("")
 """Stands for a command without terms in a group where another one has some."""
 
-WIDTHS = {True: 2, False: 6}
+WIDTHS = {True: 2, False: 7}
 """Arguments of a command in a group that is plain, and in one that is not."""
+
+
+def lane(terms: Terms | None) -> str:
+    """Says into which lane a command goes, as the scripts name it."""
+    return "+" if terms is not None and terms.urgent else ""
 
 
 class SendLoad:
@@ -62,13 +67,14 @@ class SendLoad:
             kind,
             wish.fetch if wish else 0,
             wish.have if wish else "",
+            int(wish.eager) if wish else 0,
         )
         return number
 
     def _add_terms(self, entity: Entity, terms: Terms) -> None:
-        self._groups += (terms.command_id, terms.delay_us, 0, terms.key_ms)
+        self._groups += (terms.command_id, terms.delay_us, 0, terms.key_ms, lane(terms))
         if terms.key:
-            self._key_places.append(len(self._groups) - 2)
+            self._key_places.append(len(self._groups) - 3)
             self._id_keys.append(self._names.idempotency(entity, terms.key))
 
     def keys(self) -> list[str]:

@@ -34,6 +34,10 @@ class SilenceWatch:
         self._asked_at = time.monotonic()
         self._bench.wake()
 
+    def is_parked(self) -> bool:
+        """Says whether `begin` will wake a task."""
+        return self._bench.is_taken()
+
     async def wait(self, wire: Wire) -> str:
         """Waits until this wire has been silent for too long, and says so."""
         while True:

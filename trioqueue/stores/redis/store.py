@@ -34,7 +34,7 @@ from trioqueue.stores.contract import (
     check_commit,
 )
 from trioqueue.stores.redis.address import Address, parse_address
-from trioqueue.stores.redis.batch import Batcher, ClaimSection, CommitSection, SendSection
+from trioqueue.stores.redis.batch import Batcher, ClaimSection, CommitSection, SectionT, SendSection
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.layout import DECLINE_US, LAYOUT, PARTITIONS, check_server
 from trioqueue.stores.redis.lease import keep_lease, now
@@ -128,10 +128,7 @@ class RedisStore:
                 assert on_claim is not None
                 on_claim(wish.entity, NotClaimed())
             raise
-        duplicate = await self._section(
-            lambda answer: self._batcher.send(SendSection(group, answer, member, wishes, on_claim))
-        )
-        return bool(duplicate)
+        return bool(await self._section(self._batcher.send, SendSection(group, member, wishes, on_claim)))
 
     async def secure(self) -> None:
         if self._replicas is not None:
@@ -140,29 +137,32 @@ class RedisStore:
     def abandon(self, group: Group) -> None:
         self._batcher.settle(group)
 
-    async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
-        wish = ClaimWish(entity, have, fetch)
-        return claim_answer(
-            await self._after_quarantine(
-                lambda: self._section(lambda answer: self._batcher.claim(ClaimSection(member, wish, answer)))
-            )
-        )
+    async def claim(
+        self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64, eager: bool = False
+    ) -> ClaimAnswer:
+        section = ClaimSection(member, ClaimWish(entity, have, fetch, eager))
+        answer = await self._section(self._batcher.claim, section)
+        while answer.__class__ is bytes and await self._is_quarantine(answer):
+            answer = await self._section(self._batcher.claim, section)
+        return claim_answer(answer)
 
     async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
-        answer = await self._after_quarantine(
-            lambda: self._section(lambda answer: self._batcher.commit(CommitSection(member, commit, answer)))
-        )
+        section = CommitSection(member, commit)
+        answer = await self._section(self._batcher.commit, section)
+        while answer.__class__ is bytes and await self._is_quarantine(answer):
+            answer = await self._section(self._batcher.commit, section)
         if answer == b"TOO_LARGE":
             check_commit(commit)
         return commit_answer(answer)
 
     # Protected, since an interrupt before it waits would leave a wake-up for a task that sits elsewhere.
     @trio.lowlevel.enable_ki_protection
-    async def _section(self, add: Callable[[Callable[[object], None]], None]) -> object:
+    async def _section(self, add: Callable[[SectionT], None], section: SectionT) -> object:
         """Adds a section and waits for its answer; a cancelled caller leaves, the answer is read and dropped."""
         await trio.lowlevel.checkpoint_if_cancelled()
         waiter = _Waiter()
-        add(waiter.answer)
+        section.answer = waiter.answer
+        add(section)
         result = await waiter.wait()
         if isinstance(result, Exception):
             raise result
@@ -205,12 +205,17 @@ class RedisStore:
     async def _after_quarantine(self, ask: Callable[[], Awaitable[T]]) -> T:
         while True:
             answer = await ask()
-            try:
-                check_word(answer)
-            except Wait:
-                await trio.sleep(QUARANTINE_POLL)
-            else:
+            if not await self._is_quarantine(answer):
                 return answer
+
+    async def _is_quarantine(self, answer: object) -> bool:
+        """Says, after a pause, whether to ask again; raises for the words that refuse a call for good."""
+        try:
+            check_word(answer)
+        except Wait:
+            await trio.sleep(QUARANTINE_POLL)
+            return True
+        return False
 
     async def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:
         keys = [*self._whole([entity]), self._keys.paused]

@@ -36,7 +36,7 @@ from trioqueue.stores.redis.greeting import Greeting, Link, open_first_link, ope
 from trioqueue.stores.redis.parking import Bench, Caller
 from trioqueue.stores.redis.resp import NOT_ENOUGH, Packable, pack
 from trioqueue.stores.redis.silence import SilenceWatch
-from trioqueue.stores.redis.wire import WireBroken
+from trioqueue.stores.redis.wire import Wire, WireBroken
 from trioqueue.stores.service_nursery import open_service_nursery
 
 FIRST_PAUSE = 0.02
@@ -69,7 +69,7 @@ class TransportStatistics:
     connected: bool
 
 
-class Transport:
+class Transport(trio.abc.Instrument):
     """The shared connection.  Made by `open_transport` only; all of it belongs to one Trio thread.
 
     `server_id` is the run id of the server that it talks to, or talked to last, `server_version` that server's version.
@@ -97,6 +97,14 @@ class Transport:
         # Once True, the backlog is empty for ever.
         self._closed = False
         self._writer = Bench()
+        # The present link, while the writer sits: then what is queued may be written without it.
+        self._idle_link: Link | None = None
+        self._asked = False  # something is to be written before Trio waits; cleared by who writes
+        self._rest = (
+            b""  # of what was written without the writer and did not all go out; the writer sends it first
+        )
+        self._crash: BaseException | None = None  # what `before_io_wait` met; raised by the writer
+        self._token = trio.lowlevel.current_trio_token()
         self._silence = SilenceWatch(self._backlog.in_flight, reply_timeout)
         # What serves the present link; None while there is none.
         self._serving: trio.CancelScope | None = None
@@ -133,7 +141,7 @@ class Transport:
         if server is not None and server != self.server_id:
             self._backlog.strays = True
         self._backlog.queue.append(Request(packed, deliver, server, time.monotonic()))
-        self._writer.wake()
+        self._asked = True
 
     # Protected, since an interrupt between submit and wait would leave a wake-up for a task that sits elsewhere.
     @trio.lowlevel.enable_ki_protection
@@ -172,9 +180,59 @@ class Transport:
     def poke(self) -> None:
         """Makes a write happen soon although nothing was submitted, for the sake of the `before_write` hooks."""
         if self._connected:
-            self._writer.wake()
+            self._asked = True
         else:
             self._call_hooks()
+
+    def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        """Writes what this round of tasks has asked for; Trio calls it when they all have run.
+
+        So no task has to be woken for a write, which would cost it a round of the scheduler.  What can't be done here
+        at once is left to the writer.  It is not woken directly, as Trio has decided already how long it will wait.
+        """
+        if not self._asked:
+            return
+        self._asked = False
+        link = self._idle_link
+        if link is None:
+            return  # the writer is at work, and looks before it sits down
+        try:
+            if self._write_at_once(link.wire):
+                return
+        except BaseException as error:
+            self._crash = error  # an instrument that raises is only taken off, without a word to us
+        self._idle_link = None  # until the writer sits again, nothing is written behind its back
+        self._token.run_sync_soon(self._writer.wake)
+
+    def _write_at_once(self, wire: Wire) -> bool:
+        """Writes all that is queued, if that needs neither waiting nor waking; False: the writer is to see to it."""
+        backlog = self._backlog
+        self._call_hooks()
+        self._asked = False  # what they have submitted is looked at right now
+        if backlog.strays:
+            return False
+        if not backlog.queue:
+            return True
+        if not backlog.in_flight:
+            if self._silence.is_parked():
+                return False
+            self._silence.begin()
+        data = self._take()
+        try:
+            sent = wire.send_nowait(data)
+        except WireBroken:
+            sent = 0  # the writer meets the same
+        self._rest = data[sent:] if sent else data
+        return not self._rest
+
+    def _take(self) -> bytes:
+        """Takes all that is queued, which is in flight from now on."""
+        batch = self._backlog.take()
+        data = b"".join([request.packed for request in batch])
+        self._requests += len(batch)
+        self._writes += 1
+        self._bytes_out += len(data)
+        return data
 
     def renew(self, why: str) -> None:
         """Gives the present link up, for another one to the same address; nothing while there is none."""
@@ -204,20 +262,25 @@ class Transport:
     @trio.lowlevel.enable_ki_protection
     async def _write(self, link: Link) -> str:
         backlog = self._backlog
+        self._rest = b""
         while True:
-            self._call_hooks()
-            if backlog.strays:
-                self._turn_strays_away()
-            if not backlog.queue:
-                await self._writer.sit()
-                continue
-            if not backlog.in_flight:
-                self._silence.begin()
-            batch = backlog.take()
-            data = b"".join([request.packed for request in batch])
-            self._requests += len(batch)
-            self._writes += 1
-            self._bytes_out += len(data)
+            if self._crash is not None:
+                raise self._crash
+            data, self._rest = self._rest, b""
+            if not data:
+                self._call_hooks()
+                if backlog.strays:
+                    self._turn_strays_away()
+                if not backlog.queue:
+                    self._idle_link = link
+                    try:
+                        await self._writer.sit()
+                    finally:
+                        self._idle_link = None
+                    continue
+                if not backlog.in_flight:
+                    self._silence.begin()
+                data = self._take()
             try:
                 await link.wire.send(data)
             except WireBroken as error:
@@ -398,10 +461,12 @@ async def open_transport(
         unanswered=unanswered,
         reply_timeout=reply_timeout,
     )
+    trio.lowlevel.add_instrument(transport)
     try:
         async with open_service_nursery() as nursery:
             # The keeper, which owns the link from here on: it starts even if all is cancelled already.
             nursery.start_soon(transport.keep, link, name=f"transport {address}")
             yield transport
     finally:
+        trio.lowlevel.remove_instrument(transport)
         transport.close()

@@ -44,6 +44,10 @@ class Wire(Protocol):
         """Sends everything, or raises WireBroken; cancelled, it may have sent a part.  Not always a checkpoint."""
         ...
 
+    def send_nowait(self, data: bytes) -> int:
+        """Sends as much as goes out without waiting, and says how much; raises WireBroken.  0: not in this way."""
+        ...
+
     async def receive(self) -> bytes:
         """Waits for at least one byte; raises WireBroken at the end of the stream.  Cancelled, it has read nothing."""
         ...
@@ -75,6 +79,14 @@ class SocketWire:
             await trio.lowlevel.wait_writable(self._socket)
             self.moved_at = time.monotonic()
 
+    def send_nowait(self, data: bytes) -> int:
+        try:
+            return self._socket.send(data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise WireBroken(reason(error)) from error
+
     async def receive(self) -> bytes:
         while True:
             await trio.lowlevel.wait_readable(self._socket)
@@ -105,6 +117,9 @@ class TlsWire:
             for start in range(0, len(data), SEND_BYTES):
                 await self._stream.send_all(data[start : start + SEND_BYTES])
                 self.moved_at = time.monotonic()
+
+    def send_nowait(self, data: bytes) -> int:  # noqa: ARG002
+        return 0  # a record may need several steps, which a task has to take
 
     async def receive(self) -> bytes:
         with _broken_in_words():

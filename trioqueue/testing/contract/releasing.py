@@ -1,10 +1,11 @@
 """Checks of `Store.release`: letting go of an entity, and who gets it then."""
 
+from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import Backoff
 from trioqueue.stores.reports import Wake
 from trioqueue.testing._harness import StoreHarness
-from trioqueue.testing.contract.fleet import A, B, expect, group, open_client, open_pod, see, texts
+from trioqueue.testing.contract.fleet import A, B, C, expect, group, open_client, open_pod, see, texts
 
 
 async def check_release_of_an_idle_entity_forgets_it(harness: StoreHarness) -> None:
@@ -91,6 +92,45 @@ async def check_decline_puts_the_head_off(harness: StoreHarness) -> None:
         await sender.send(A, b"2")
         await pod.commit(A, claimed)
         assert (await pod.begin(A)).unknown_us == 0, "the next head is another command"
+
+
+async def check_a_declined_head_is_offered_to_each_pod_in_turn(harness: StoreHarness) -> None:
+    """However loaded they are: else two that decline would hand it to each other for as long as the third has more."""
+    async with (
+        open_pod(harness) as first,
+        open_pod(harness) as second,
+        open_pod(harness, room=3) as last,
+    ):
+        for entity in (B, C):
+            await last.store.send(group(entity, b"1"), member=last.member)
+        await first.store.send(group(A, b"1"), member=first.member)
+        for pod, next_one in ((first, second), (second, last), (last, first), (first, second)):
+            claimed = await pod.begin(A)
+            assert await pod.store.release(pod.member, A, claimed.epoch, "decline") is True
+            assert (await see(harness, A)).owner == next_one.name
+            await next_one.wait_hint(Wake(A))
+            await harness.advance(2)
+        await last.store.send(group(Entity("account", "d"), b"1"), member=last.member)
+        claimed = await second.begin(A)
+        assert await second.store.release(second.member, A, claimed.epoch, "decline") is True
+        assert (await see(harness, A)).owner == first.name, "no pod gets more than it has room for"
+
+
+async def check_a_pod_that_failed_with_the_head_knows_it(harness: StoreHarness) -> None:
+    async with open_pod(harness) as old, open_pod(harness) as new:
+        await old.store.send(group(A, b"1"), member=old.member)
+        await old.store.release(old.member, A, (await old.begin(A)).epoch, "decline")
+        await harness.advance(5)
+        claimed = await new.begin(A)
+        assert claimed.unknown_us >= 5_000_000
+        await new.commit(A, claimed, pops=0, retry_ms=0, failed=False)
+        claimed = await new.begin(A)
+        assert claimed.unknown_us >= 5_000_000, "what was only put off may be unknown"
+        await new.commit(A, claimed, pops=0, retry_ms=0)
+        claimed = await new.begin(A)
+        assert claimed.unknown_us == 0
+        await new.store.release(new.member, A, claimed.epoch, "handoff")
+        assert (await old.begin(A)).unknown_us == 0, "its time begins anew"
 
 
 async def check_release_is_for_the_newest_claim_alone(harness: StoreHarness) -> None:

@@ -15,6 +15,7 @@ from trioqueue.stores.contract import (
     NotClaimed,
     Outgoing,
     Parked,
+    Reply,
     Terms,
     Withdrawn,
 )
@@ -409,6 +410,18 @@ async def check_a_turn_withdraws_with_its_commit(harness: StoreHarness) -> None:
         assert await sender.store.result("later") == await sender.store.result("born") == b"cancelled"
         assert (await sender.store.statistics()).put_off == 0
         await pod.wait_hint(CancelAsked(B, "4"))
+
+
+async def check_a_turn_withdraws_nothing_that_it_settles(harness: StoreHarness) -> None:
+    async with open_client(harness) as sender, open_pod(harness) as pod:
+        await sender.send(A, b"1", b"2")
+        claimed = await pod.begin(A)
+        itself = [Withdrawn(A, "1", b"cancelled", 90_000)]
+        done = expect(
+            Next, await pod.commit(A, claimed, replies=[Reply("1", "", b"done", 90_000)], withdrawn=itself)
+        )
+        assert done.cancels == ()
+        assert (await sender.store.cancelled(A), await sender.store.result("1")) == ((), b"done")
 
 
 async def check_withdrawing_tells_what_becomes_of_a_command(harness: StoreHarness) -> None:

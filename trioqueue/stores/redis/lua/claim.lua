@@ -7,7 +7,8 @@
 -- KEYS[7…] for each section: e (hash), q (list), s (string)
 -- ARGV[2] incarnation
 -- ARGV[3] generation
--- ARGV[…] for each section: name, have (version of the state it holds), fetch (commands wanted)
+-- ARGV[…] for each section: name, have (version of the state it holds), fetch (commands wanted), eager (1:
+--         its worker is told of what comes while it is awake)
 --
 -- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
 --   {CLAIMED, epoch, done, now_us, state's version or "", state | 1 (not modified) | nil, attempts, crashes,
@@ -22,7 +23,7 @@ end
 redis.call('HDEL', META, '_') -- a first write that a full server allows
 local now, answers = time_us(), {}
 for i = 0, (#KEYS - 6) / 3 - 1 do
-    local x = { name = ARGV[4 + 3 * i], e = KEYS[7 + 3 * i], q = KEYS[8 + 3 * i], s = KEYS[9 + 3 * i] }
-    answers[i + 1] = begin(x, incarnation, ARGV[5 + 3 * i], tonumber(ARGV[6 + 3 * i]), now)
+    local x = { name = ARGV[4 + 4 * i], e = KEYS[7 + 3 * i], q = KEYS[8 + 3 * i], s = KEYS[9 + 3 * i], eager = ARGV[7 + 4 * i] }
+    answers[i + 1] = begin(x, incarnation, ARGV[5 + 4 * i], tonumber(ARGV[6 + 4 * i]), now)
 end
 return answers

@@ -1,5 +1,5 @@
 -- Makes turns stand, each whole: pops, state, children, replies, dead letters and a retry go together.
--- include: common place fetch later mark
+-- include: common place lanes fetch later mark
 --
 -- Sections run in turn (each: checks, then writes) and are answered each for itself.  `done` counts everything that ever
 -- settled a head, pops and retries: equal to the stored one, the section is applied; behind it, its first copy ran and
@@ -16,8 +16,8 @@
 --         replies: how many; for each: number of its result key, client ("": tell nobody), command id, outcome, keep_ms
 --         dead letters: how many; for each: number of dead, command id, record
 --         settled cancels: how many; for each: command id
---         children: how many; for each: name, number of e, number of load, type, envelope
---         children that are put off: how many; for each: name, number of later, id, delay_us, envelope
+--         children: how many; for each: name, number of e, number of load, type, envelope, lane ("+": urgent, or "")
+--         children that are put off: how many; for each: name, number of later, id, delay_us, envelope, lane
 --         withdrawn: how many; for each: name, number of its e, number of later, number of its result key, id, outcome,
 --         keep_ms
 --
@@ -40,7 +40,7 @@ local function argument()
 end
 
 local function skip_extras()
-    for _, size in ipairs({ 5, 3, 1, 5, 5, 7 }) do
+    for _, size in ipairs({ 5, 3, 1, 6, 6, 7 }) do
         local count = tonumber(argument()) -- first, as reading it moves `at`
         at = at + size * count
     end
@@ -67,14 +67,14 @@ local function check_extras()
         redis.call('ZCARD', KEYS[load])
         redis.call('ZCARD', KEYS[load + 1])
         too_large = too_large or #ARGV[at + 4] > MAX_COMMAND_BYTES
-        at = at + 5
+        at = at + 6
     end
     for _ = 1, tonumber(argument()) do
         local later = tonumber(ARGV[at + 1])
         redis.call('ZCARD', KEYS[later])
         redis.call('HLEN', KEYS[later + 1])
         too_large = too_large or #ARGV[at + 4] > MAX_COMMAND_BYTES
-        at = at + 5
+        at = at + 6
     end
     for _ = 1, tonumber(argument()) do
         local e, later = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
@@ -105,16 +105,19 @@ local function bury(entity)
     redis.call('HINCRBY', META, 'dead:' .. string.match(entity, '^[^/]+'), 1)
 end
 
-local function bear()
+local function bear(parent, pops)
     local name, e, load = argument(), tonumber(argument()), tonumber(argument())
     local child = { name = name, e = KEYS[e], q = KEYS[e + 1], load = KEYS[load], ready = KEYS[load + 1], type = argument() }
-    local h = redis.call('HMGET', child.e, 'mode', 'owner')
-    queue(child, h[1], h[2], { text(now) .. ' ' .. argument() }, incarnation, now)
+    local h = redis.call('HMGET', child.e, 'mode', 'owner', 'eager')
+    local envelope, lane = argument(), argument()
+    child.eager, child.settled = h[3], name == parent and pops or 0
+    give_command(child, element_of(lane, now, envelope))
+    queue(child, h[1], h[2], incarnation, now)
 end
 
 local function bear_later()
     local name, later, id, delay_us, envelope = argument(), tonumber(argument()), argument(), tonumber(argument()), argument()
-    put_off(KEYS[later], KEYS[later + 1], name, id, envelope, delay_us, now)
+    put_off(KEYS[later], KEYS[later + 1], name, id, envelope, delay_us, now, argument())
 end
 
 local function withdraw()
@@ -135,9 +138,9 @@ while at <= #ARGV do
         argument(), argument(), argument(), tonumber(argument()), argument(), argument(), argument()
     local E, Q, S = KEYS[e], KEYS[e + 1], KEYS[e + 2]
     local h = redis.call('HMGET', E, 'owner', 'epoch', 'done', 'mode', 'due', 'attempts', 'crashes', 'unknown', 'cancels',
-        'proven', 'paused')
+        'proven', 'paused', 'fetched')
     local held = h[11] or held_types and type_held(name)
-    local stored = tonumber(h[3] or 0)
+    local stored, fetched = tonumber(h[3] or 0), tonumber(h[12] or 0)
     local alone = tonumber(h[7] or 0) > 1 or h[10] -- the head is a suspect: it comes alone while it is the head
     if h[1] ~= incarnation or h[2] ~= epoch or stored < done or stored == done and h[4] ~= 'active' then
         if extras == '1' then skip_extras() end
@@ -145,8 +148,12 @@ while at <= #ARGV do
     elseif stored > done then
         if extras == '1' then skip_extras() end
         if h[4] == 'active' then
-            answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, alone and 1 or want) or {} }
-        elseif held then
+            local commands = want > 0 and batch(Q, alone and 1 or want) or {}
+            if #commands > 0 then
+                redis.call('HSET', E, 'fetched', text(math.max(fetched, stored + #commands)))
+            end
+            answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), commands }
+        elseif h[11] or held and redis.call('LLEN', Q) > 0 then
             answers[#answers + 1] = 'PAUSED'
         elseif h[5] then
             local left = tonumber(h[5]) - now -- further away: the clock was set back, and nothing else would wake the worker
@@ -181,7 +188,7 @@ while at <= #ARGV do
             if h[9] == '0' then
                 redis.call('ZREM', MARKED, name)
             end
-            for _ = 1, tonumber(argument()) do bear() end
+            for _ = 1, tonumber(argument()) do bear(name, pops) end
             for _ = 1, tonumber(argument()) do bear_later() end
             local withdrawn = tonumber(argument())
             for _ = 1, withdrawn do withdraw() end
@@ -200,21 +207,27 @@ while at <= #ARGV do
             answers[#answers + 1] = h[11] and 'PAUSED' or 'PARKED'
         elseif stays then
             local wait = tonumber(retry_ms ~= '' and retry_ms or 0) * 1000
-            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + 1))
+            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + 1), 'fetched', text(fetched + 1))
             if retry_ms ~= '' then -- also for no wait at all: it tells a repetition from an empty mailbox
                 redis.call('HSET', E, 'due', text(now + wait))
             end
             if failed == '1' then
                 redis.call('HINCRBY', E, 'attempts', 1)
+                redis.call('HDEL', E, 'unknown') -- a pod that failed with it knows it
             end
             answers[#answers + 1] = (held or pause ~= '') and 'PAUSED' or { 'BACKOFF', wait }
         elseif held then
             redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops))
             answers[#answers + 1] = 'PAUSED'
         else
-            redis.call('HSET', E, 'done', text(done + pops))
-            alone = alone and pops == 0
-            answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), want > 0 and batch(Q, alone and 1 or want) or {} }
+            local commands = {}
+            if want > 0 then
+                commands = batch(Q, alone and pops == 0 and 1 or want)
+                redis.call('HSET', E, 'done', text(done + pops), 'fetched', text(math.max(fetched, done + pops + #commands)))
+            else
+                redis.call('HSET', E, 'done', text(done + pops))
+            end
+            answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), commands }
         end
     end
 end

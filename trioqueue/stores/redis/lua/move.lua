@@ -1,5 +1,5 @@
 -- Puts commands that are due into their mailboxes, and names the next ones.
--- include: common place later
+-- include: common place lanes later
 --
 -- Any pod moves for all, so nothing is placed with the caller rather than with another.
 --
@@ -43,9 +43,11 @@ for at = 5, #ARGV, 3 do
             foreign = foreign + 1
             redis.call('ZADD', LATER, text(now + AGAIN_US), one.number .. ' ' .. id)
         else
-            local h = redis.call('HMGET', x.e, 'mode', 'owner')
+            local h = redis.call('HMGET', x.e, 'mode', 'owner', 'eager')
             take_out(LATER, DELAYED, one.number, id)
-            queue(x, h[1], h[2], { one.command }, nil, now)
+            give_command(x, one.command)
+            x.eager = h[3]
+            queue(x, h[1], h[2], nil, now)
         end
     end
     key = key + 4

@@ -26,6 +26,7 @@ if h[2] then
     hint(h[2], 'u' .. name)
 end
 redis.call('LTRIM', Q, count, -1)
+moved_on(E, count)
 forget_head(E, name, h[2])
 for i = 1, count do
     local id, client = ARGV[6 + 2 * i], ARGV[7 + 2 * i]
@@ -33,8 +34,8 @@ for i = 1, count do
         redis.call('SET', KEYS[9 + i], ARGV[6], 'PX', ARGV[7])
         redis.call('PUBLISH', CHANNEL .. client, 'r' .. id .. ' ' .. ARGV[6])
     end
-    if h[4] and redis.call('HDEL', E, 'cancel:' .. id) == 1 then
-        redis.call('HINCRBY', E, 'cancels', -1)
+    if h[4] and redis.call('HDEL', E, 'cancel:' .. id) == 1 and redis.call('HINCRBY', E, 'cancels', -1) == 0 then
+        redis.call('ZREM', MARKED, name)
     end
 end
 if redis.call('LLEN', Q) == 0 then

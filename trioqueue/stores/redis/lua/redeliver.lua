@@ -1,5 +1,5 @@
 -- Takes a dead letter off the dead ones: back into its mailbox, or away for good.
--- include: common place fetch overrule
+-- include: common place lanes fetch overrule
 --
 -- KEYS[7] dead, KEYS[8] letters  of the type
 -- KEYS[9] e, KEYS[10] q, KEYS[11] load, KEYS[12] ready  of the entity and its type
@@ -19,13 +19,16 @@ end
 redis.call('LLEN', x.q)
 redis.call('ZCARD', x.load)
 redis.call('ZCARD', x.ready)
-local now, h = time_us(), redis.call('HMGET', E, 'mode', 'owner', 'epoch')
+local now, h = time_us(), redis.call('HMGET', E, 'mode', 'owner', 'epoch', 'eager')
 local mode = h[1]
 redis.call('HDEL', META, '_') -- a first write that a full server allows
 if where == 'tail' then
-    queue(x, mode, h[2], { text(now) .. ' ' .. ARGV[6] }, nil, now)
+    give_command(x, element_of('', now, ARGV[6]))
+    x.eager = h[4]
+    queue(x, mode, h[2], nil, now)
 elseif where == 'head' then
-    redis.call('LPUSH', x.q, text(now) .. ' ' .. ARGV[6])
+    redis.call('LPUSH', x.q, element_of('', now, ARGV[6]))
+    moved_on(E, -1)
     overrule(E, mode, h[3], now)
     forget_head(E, name, h[2])
     if not mode then

@@ -37,5 +37,5 @@ end
 if why == 'decline' and queued > 0 then
     redis.call('HSET', x.e, 'due', text(now + tonumber(ARGV[8])), 'unknown', h[5] or text(now))
 end
-let_go(x, incarnation, now)
+let_go(x, incarnation, now, why == 'decline')
 return 'OK'

@@ -1,5 +1,5 @@
 -- Takes groups of commands into their mailboxes, each group once, and wakes, places or claims their entities.
--- include: common place fetch begin later
+-- include: common place lanes fetch begin later
 --
 -- A group is taken whole or not at all.  All groups of one call are read and checked before the first write, so an
 -- error (a full server, say) leaves none of them taken.
@@ -16,10 +16,10 @@
 -- ARGV[4] generation   it registered with, or ""
 -- ARGV[5] types        how many; for each: name, limit (commands that a mailbox may hold for a sender; 0: any)
 -- ARGV[…] entities     how many; for each: name, number of its type, fetch (commands wanted with a claim; 0: no wish
---                      to claim), have (version of the state it holds)
--- ARGV[…] groups       how many; for each: sequence, commands, arguments of a command (2, or 6 if any has terms), then for
+--                      to claim), have (version of the state it holds), eager (as claim has it)
+-- ARGV[…] groups       how many; for each: sequence, commands, arguments of a command (2, or 7 if any has terms), then for
 --                      each command: number of its entity, envelope, and of its terms: id, delay_us, number of its
---                      idempotency key (0: none), key_ms
+--                      idempotency key (0: none), key_ms, lane ("+": urgent, or "")
 --
 -- Returns {for each group: OK | DUPLICATE | TOO_LARGE (a command of it is; its number stays open) | FULL name (that
 --   mailbox is; likewise) | KNOWN id (that of the first command with this key, maybe its own; it counts as taken),
@@ -46,9 +46,9 @@ end
 for i = 1, tonumber(argument()) do
     local name, type = argument(), types[tonumber(argument())]
     local x = { name = name, type = type.name, limit = type.limit, load = type.load, ready = type.ready, commands = {},
-        e = KEYS[key], q = KEYS[key + 1], s = KEYS[key + 2], fetch = tonumber(argument()), have = argument() }
-    local h = redis.call('HMGET', x.e, 'mode', 'owner')
-    x.mode, x.owner = h[1], h[2]
+        e = KEYS[key], q = KEYS[key + 1], s = KEYS[key + 2], fetch = tonumber(argument()), have = argument(), eager = argument() }
+    local h = redis.call('HMGET', x.e, 'mode', 'owner', 'eager')
+    x.mode, x.owner, x.eager = h[1], h[2], x.eager == '1' and '1' or h[3]
     x.length = redis.call('LLEN', x.q)
     if x.fetch > 0 then
         wished = true
@@ -96,7 +96,7 @@ local function overfull(count, width)
         local x = entities[tonumber(ARGV[i])]
         if x.limit > 0 and (width == 2 or tonumber(ARGV[i + 3]) == 0) then
             more = more or {}
-            more[x] = (more[x] or x.length + #x.commands) + 1
+            more[x] = (more[x] or x.length + #x.commands + #(x.urgent or {})) + 1
             if more[x] > x.limit then
                 return x.name
             end
@@ -136,8 +136,12 @@ for g = 1, tonumber(argument()) do
             if width > 2 and tonumber(ARGV[i + 4]) > 0 then
                 keyed[KEYS[tonumber(ARGV[i + 4])]] = { id = ARGV[i + 2], ms = ARGV[i + 5] }
             end
+            local lane = width > 2 and ARGV[i + 6] or ''
             if delay > 0 then
-                put[#put + 1] = { x.name, ARGV[i + 2], data, delay }
+                put[#put + 1] = { x.name, ARGV[i + 2], data, delay, lane }
+            elseif lane ~= '' then
+                x.urgent = x.urgent or {}
+                x.urgent[#x.urgent + 1] = element_of(lane, now, data)
             else
                 x.commands[#x.commands + 1] = text(now) .. ' ' .. data
             end
@@ -176,12 +180,12 @@ for name, one in pairs(keyed) do
     redis.call('SET', name, one.id, 'PX', one.ms)
 end
 for _, one in ipairs(put) do
-    put_off(LATER, DELAYED, one[1], one[2], one[3], one[4], now)
+    put_off(LATER, DELAYED, one[1], one[2], one[3], one[4], now, one[5])
 end
 for _, x in ipairs(entities) do
     local claimable = false
     if x.fetch > 0 and mine and x.heard then
-        if not x.mode and #x.commands > 0 then
+        if not x.mode and (#x.commands > 0 or x.urgent) then
             if choose(x.load, mine, nil) == mine then
                 own(x, mine)
                 x.mode, x.owner = 'parked', mine
@@ -190,14 +194,12 @@ for _, x in ipairs(entities) do
         -- A repeated send claims anew: the claim that its first copy answered is lost.
         claimable = x.owner == mine and (x.mode == 'parked' or x.repeated)
     end
-    if #x.commands > 0 then
+    if #x.commands > 0 or x.urgent then
         if claimable then
             redis.call('ZADD', WAKE, 'NX', number_of(mine), x.name)
-            for from = 1, #x.commands, 5000 do
-                redis.call('RPUSH', x.q, unpack(x.commands, from, math.min(from + 4999, #x.commands)))
-            end
+            push(x)
         else
-            queue(x, x.mode, x.owner, x.commands, mine, now)
+            queue(x, x.mode, x.owner, mine, now)
         end
     end
     if x.fetch > 0 then

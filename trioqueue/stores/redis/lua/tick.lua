@@ -1,5 +1,5 @@
 -- Moves a schedule on by one tick, and sends its command: for the whole fleet once, whoever of it comes first.
--- include: common place
+-- include: common place lanes
 --
 -- KEYS[7] schedule  hash  name -> its next tick (ms since the epoch)
 -- KEYS[8] e, KEYS[9] q, KEYS[10] load, KEYS[11] ready  of the command's entity and its type, if there is a command
@@ -20,14 +20,16 @@ end
 local x = { name = name, type = ARGV[6], e = KEYS[8], q = KEYS[9], load = KEYS[10], ready = KEYS[11] }
 local h
 if name then
-    h = redis.call('HMGET', x.e, 'mode', 'owner')
+    h = redis.call('HMGET', x.e, 'mode', 'owner', 'eager')
     redis.call('LLEN', x.q)
     redis.call('ZCARD', x.load)
     redis.call('ZCARD', x.ready)
 end
 redis.call('HDEL', META, '_') -- a first write that a full server allows
 if name then
-    queue(x, h[1], h[2], { text(now) .. ' ' .. ARGV[7] }, nil, now)
+    give_command(x, element_of('', now, ARGV[7]))
+    x.eager = h[3]
+    queue(x, h[1], h[2], nil, now)
 end
 redis.call('HSET', SCHEDULE, schedule, ARGV[4])
 return { now, ARGV[4], 1 }

@@ -2,11 +2,12 @@
 
 local epoch_floor -- read once a call, written after each claim
 
--- Begins with x = {name, e, q, s} for an incarnation; `taken` are the fields of a hash that is not written yet.
+-- Begins with x = {name, e, q, s, eager} for an incarnation; eager is "1" where its worker handles several commands at
+-- once, and so is told of each that comes.
 -- Answers what claim answers.
 local function begin(x, incarnation, have, fetch, now)
     local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
-        'proven', 'paused', 'overruled')
+        'proven', 'paused', 'overruled', 'fetched')
     if h[1] ~= incarnation then
         return { 'NOT_YOURS' }
     end
@@ -52,9 +53,14 @@ local function begin(x, incarnation, have, fetch, now)
         redis.call('ZREM', WAKE, x.name)
         return { 'EMPTY', epoch }
     end
-    redis.call('HSET', x.e, 'mode', 'active', 'epoch', epoch)
+    local commands = batch(x.q, fetch)
+    redis.call('HSET', x.e, 'mode', 'active', 'epoch', epoch, 'fetched',
+        text(math.max(tonumber(h[13] or 0), tonumber(h[3] or 0) + #commands)))
     if h[7] then
         redis.call('HDEL', x.e, 'due')
+    end
+    if x.eager == '1' then
+        redis.call('HSET', x.e, 'eager', 1)
     end
     local version = ''
     if state then
@@ -66,5 +72,5 @@ local function begin(x, incarnation, have, fetch, now)
     end
     local unknown = h[8] and now - tonumber(h[8]) or 0
     return { 'CLAIMED', epoch, h[3] or '0', now, version, state, h[4] or '0', crashes, proven and 1 or 0, unknown,
-        cancels(x.e, h[9]), batch(x.q, fetch) }
+        cancels(x.e, h[9]), commands }
 end

@@ -1,5 +1,17 @@
 -- Changing a mailbox behind the back of a worker that has fetched its beginning: needs common and fetch.
 
+-- Notes that so many commands were taken out of the mailbox's beginning, or (below 0) put there, without being settled.
+local function moved_on(entity_key, count)
+    local h = redis.call('HMGET', entity_key, 'fetched', 'done')
+    local done = tonumber(h[2] or 0)
+    local fetched = math.max(tonumber(h[1] or 0), done) - count
+    if fetched > done then
+        redis.call('HSET', entity_key, 'fetched', text(fetched))
+    else
+        redis.call('HDEL', entity_key, 'fetched')
+    end
+end
+
 -- Forgets what was noted about a head that is the head no more.
 local function forget_head(entity_key, name, owner)
     redis.call('HDEL', entity_key, 'attempts', 'crashes', 'proven', 'unknown', 'due', 'mark')

@@ -35,6 +35,24 @@ local function choose(load, prefer, without)
     return nil
 end
 
+-- The pod with room that joined next after one that can't handle the head, round and round, so that each is asked in its
+-- turn: by their loads, two pods of an old release would hand it to each other for ever.
+local function next_after(load, declined)
+    local here, first, following = tonumber(number_of(declined)), nil, nil
+    for _, pod in ipairs(redis.call('ZRANGE', load, 0, -1)) do
+        local number = tonumber(number_of(pod) or '')
+        if number and pod ~= declined and has_room(pod) then
+            if not first or number < first[1] then
+                first = { number, pod }
+            end
+            if number > here and (not following or number < following[1]) then
+                following = { number, pod }
+            end
+        end
+    end
+    return (following or first or {})[2]
+end
+
 -- Makes a pod the owner of x, which has no work.
 local function park(x, to)
     redis.call('HSET', x.e, 'mode', 'parked', 'owner', to)
@@ -72,14 +90,14 @@ local function tell_marks(x, to)
     end
 end
 
--- Takes x away from its owner: to another pod, to ready, if it is paused among those, or, with nothing queued, out of the
--- store.
-local function let_go(x, owner, now)
+-- Takes x away from its owner, who may have declined its head: to another pod, to ready, if it is paused among those, or,
+-- with nothing queued, out of the store.
+local function let_go(x, owner, now, declined)
     redis.call('ZADD', x.load, 'XX', 'INCR', -1, owner)
     redis.call('ZREM', OWNED, x.name)
     redis.call('ZREM', WAKE, x.name)
     redis.call('ZREM', MARKED, x.name)
-    redis.call('HDEL', x.e, 'overruled')
+    redis.call('HDEL', x.e, 'overruled', 'eager')
     if redis.call('HGET', x.e, 'paused') then
         redis.call('HSET', x.e, 'mode', 'paused')
         redis.call('HDEL', x.e, 'owner')
@@ -87,20 +105,11 @@ local function let_go(x, owner, now)
     elseif redis.call('LLEN', x.q) == 0 then
         redis.call('DEL', x.e)
     else
-        local to = not type_held(x.name) and choose(x.load, nil, owner) or nil
+        local to = nil
+        if not type_held(x.name) then
+            to = declined and next_after(x.load, owner) or choose(x.load, nil, owner)
+        end
         give(x, to, now)
         tell_marks(x, to)
-    end
-end
-
--- Puts commands behind the ones of x, and wakes or places it.
-local function queue(x, mode, owner, commands, prefer, now)
-    for from = 1, #commands, 5000 do -- unpack has a limit near 8000
-        redis.call('RPUSH', x.q, unpack(commands, from, math.min(from + 4999, #commands)))
-    end
-    if not mode then
-        give(x, choose(x.load, prefer, nil), now)
-    elseif mode == 'parked' and redis.call('ZADD', WAKE, 'NX', number_of(owner), x.name) == 1 then
-        hint(owner, 'w' .. x.name)
     end
 end

@@ -1,0 +1,158 @@
+"""Handlers of one entity that run at once, for types without state (`EntityPolicy.overlap`).
+
+The mailbox stays what it is: commands leave it in the order of acceptance, each once it and all before it are settled.
+So a handler that ends before an older one waits with its outcome, and while the oldest waits out a backoff, the others
+run on.  What ended together is committed together.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import trio
+
+from trioqueue.protocol.turn import Ending
+from trioqueue.runtime.context import TurnSlot
+from trioqueue.runtime.finished import Finished, Hold
+from trioqueue.runtime.running import Running, TurnScope
+from trioqueue.stores.contract import CommitAnswer, Next
+from trioqueue.stores.reports import Queued
+
+if TYPE_CHECKING:
+    from trioqueue.runtime.worker import Worker
+
+
+@attrs.define(eq=False)
+class UnderWay:
+    """A command that was begun with."""
+
+    running: Running
+    began: bool = False  # it has its running slot
+    ending: Ending | None = None  # None: its handler has not ended
+
+
+class Overlap:
+    """The turns of one entity, several at a time.
+
+    Invariant: `_under_way` has commands in hand alone, by their envelopes; those that have ended wait for older ones.
+    """
+
+    def __init__(
+        self, worker: "Worker", handlers: trio.Nursery, nursery: trio.Nursery, provided: Any
+    ) -> None:
+        self._worker = worker
+        self._turns = worker.turns
+        self._policy = worker.turns.service.policy
+        self._handlers = handlers
+        self._nursery = nursery
+        self._provided = provided
+        self._under_way: dict[bytes, UnderWay] = {}
+
+    async def serve(self) -> str:
+        """Handles and commits until the entity is to be let go of; says why."""
+        worker = self._worker
+        while True:
+            self._begin(worker.hand)
+            answer = await self._commit_ended()
+            if answer is None and self._may_look():
+                answer = await worker.commit(self._turns.look())
+            if isinstance(answer, str):
+                return answer
+            if answer is None:
+                if worker.lets_go() and not self._oldest_runs():
+                    return "handoff"
+                await worker.wait_news()
+                continue
+            if not isinstance(answer, Next):
+                held = await worker.until_claimed(answer)
+                if isinstance(held, str):
+                    return held
+            self._forget_all_but(worker.hand)
+
+    def _begin(self, hand: Sequence[Queued]) -> None:
+        """Starts the handlers of the oldest commands, as many as may run."""
+        free = self._policy.overlap - sum(one.ending is None for one in self._under_way.values())
+        for place, queued in enumerate(hand):
+            if free <= 0 or self._worker.lets_go():
+                return
+            if queued.data in self._under_way:
+                continue
+            slot = TurnSlot(self._turns.slots)
+            running = self._prepare(queued, slot, place)
+            if isinstance(running, Running):
+                one = self._under_way[queued.data] = UnderWay(running)
+                self._handlers.start_soon(self._run, one, slot, name=running.envelope.command_id)
+                free -= 1
+
+    def _prepare(self, queued: Queued, slot: TurnSlot, place: int) -> Running | Callable[[], Finished | Hold]:
+        worker, want = self._worker, self._policy.fetch
+        return self._turns.prepare(queued, worker.cancels, self._nursery, slot, worker.settle, place, want)
+
+    async def _run(self, one: UnderWay, slot: TurnSlot) -> None:
+        scope = TurnScope()
+        try:
+            await slot.take()
+            one.began = True
+            if self._worker.trusted():
+                one.ending = await self._turns.run(one.running, self._provided, scope)
+            scope.leave(None)
+        except BaseException as error:
+            scope.leave(error)
+            raise
+        finally:
+            slot.end()
+        self._worker.tell_news()
+
+    async def _commit_ended(self) -> CommitAnswer | str | None:
+        """Commits the oldest commands as far as they have ended; None: none has, else why to let go."""
+        for queued in self._worker.hand:
+            ended = self._ended(queued)
+            if ended is None:
+                break
+            if isinstance(ended, Hold):
+                if not self._turns.ahead():
+                    return "decline"
+                break
+            self._turns.join(ended)
+            if ended.ends_group():
+                break
+        gathered = self._turns.take_gathered()
+        return None if gathered is None else await self._worker.commit(gathered)
+
+    def _ended(self, queued: Queued) -> Finished | Hold | None:
+        """Says what became of a command, all before which have ended; None: its handler has not."""
+        one = self._under_way.get(queued.data)
+        if one is None:  # it has no handler to run, or that may not begin yet
+            found = self._prepare(queued, TurnSlot(self._turns.slots), self._turns.ahead())
+            return None if isinstance(found, Running) else found()
+        if one.ending is None:
+            return None
+        del self._under_way[queued.data]
+        return self._turns.judge(one.running, one.ending, self._policy.fetch)
+
+    def _may_look(self) -> bool:
+        """Says whether more has come, and could be begun with."""
+        worker = self._worker
+        room = len(worker.hand) < self._policy.fetch and len(self._under_way) < self._policy.overlap
+        return room and not worker.lets_go() and worker.take_news()
+
+    def _oldest_runs(self) -> bool:
+        one = self._under_way.get(self._worker.hand[0].data) if self._worker.hand else None
+        return one is not None and one.began
+
+    def _forget_all_but(self, hand: Sequence[Queued]) -> None:
+        """Lets go of what left the mailbox otherwise: an operator took it out."""
+        there = {queued.data for queued in hand}
+        for data in [data for data in self._under_way if data not in there]:
+            self._under_way.pop(data).running.let_go()
+
+
+async def overlap(worker: "Worker", nursery: trio.Nursery, provided: Any) -> str:
+    """Handles an entity's commands, several at a time; answers why to leave the activation.
+
+    Children: the handlers, which end with it.
+    """
+    async with trio.open_nursery() as handlers:
+        why = await Overlap(worker, handlers, nursery, provided).serve()
+        handlers.cancel_scope.cancel()
+    return why

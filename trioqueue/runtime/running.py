@@ -1,0 +1,173 @@
+"""One turn while its handler runs, and the cancel scope round it."""
+
+import contextvars
+import math
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+import trio
+
+from trioqueue.messages.envelope import Envelope
+from trioqueue.protocol.turn import Cancelled, Ending, Expired, Raised, Returned
+from trioqueue.runtime.context import Context, Receipt
+from trioqueue.runtime.instruments import TurnFacts
+from trioqueue.runtime.service import BoundHandler
+from trioqueue.stores.contract import Outgoing
+from trioqueue.stores.reports import Queued
+
+
+class HandlerTimeout(Exception):
+    """A handler took longer than its `timeout`; counted as its failure.
+
+    Its cause is what the handler was cancelled by, with the line at which that found it.
+    """
+
+
+class PodsDied(Exception):
+    """Pods died while they handled this command; counted apart from its failures."""
+
+
+class TurnScope:
+    """The cancel scope round the handlers of one task, one after another.
+
+    One serves many turns, since opening one costs as much as all else that Trio does for a turn.  Between two turns it
+    has no deadline and nobody cancels it; once it is cancelled, it is left, and the next turn gets another one.  It
+    belongs to the task that enters it, and is left before that leaves what it entered earlier.
+    """
+
+    __slots__ = ("_scope",)
+
+    def __init__(self) -> None:
+        self._scope: trio.CancelScope | None = None  # entered; None: there is none
+
+    def enter(self, deadline: float) -> trio.CancelScope:
+        """Gives the scope, with this deadline."""
+        scope = self._scope
+        if scope is None:
+            scope = self._scope = trio.CancelScope(deadline=deadline)
+            scope.__enter__()
+        elif deadline != math.inf:
+            scope.deadline = deadline
+        return scope
+
+    def leave(self, error: BaseException | None) -> bool:
+        """Leaves the scope, if there is one; True: the error was its cancellation.
+
+        Raises what is left of a group without that.
+        """
+        scope, self._scope = self._scope, None
+        if scope is None:
+            return False
+        return bool(
+            scope.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
+        )
+
+
+@attrs.define(eq=False)
+class Running:
+    """A command whose handler is to run, or does.
+
+    `left`: seconds that its caller still waits, as it begins.  `nursery`: the entity's, of which no turn is a part.
+    """
+
+    queued: Queued
+    envelope: Envelope
+    bound: BoundHandler
+    command: Any = attrs.field(repr=False)
+    left: float
+    nursery: trio.Nursery
+    _make_context: Callable[["Running", float], Context]
+    facts: tuple[TurnFacts, ...] = attrs.field(default=(), repr=False)  # (): nobody is told
+    deadline: float = math.inf  # on Trio's clock
+    task: trio.lowlevel.Task | None = None  # in which the handler runs; None before
+    over: bool = False
+    # Made when it is asked for, which most handlers don't.
+    _context: Context | None = None
+    # Round the handler; None while it does not run.
+    _scope: trio.CancelScope | None = None
+    _cancelled: bool = False  # by its caller
+    _let_go: bool = False  # by the worker, which does not look at how it ended
+
+    def context(self) -> Context:
+        """Gives what the handler sees of its turn."""
+        if self._context is None:
+            self._context = self._make_context(self, self.deadline)
+        return self._context
+
+    def close(self) -> tuple[list[Outgoing], list[Receipt[Any]]]:
+        """Ends the turn and takes what it sent and cancelled."""
+        self.over = True
+        return self._context.close() if self._context is not None else ([], [])
+
+    def cancel(self) -> None:
+        """Cancels the handler, as its caller has gone; it is settled so."""
+        if self._scope is not None:
+            self._cancelled = True
+            self._scope.cancel(reason="the caller cancelled the command")
+
+    def let_go(self) -> None:
+        """Cancels the handler, as nothing of it would stand."""
+        self._let_go = True
+        if self._scope is not None:
+            self._scope.cancel(reason="the entity is not this worker's any more")
+
+    async def run(self, live: Any, provided: Any, scope: TurnScope) -> Ending | None:
+        """Runs the handler; None: it was let go of."""
+        ending: Ending | None = None
+        found_at: BaseException | None = None  # what cancelled it, which knows where it was
+        bound, self.task = self.bound, trio.lowlevel.current_task()
+        timeout = bound.timeout
+        if self.left != math.inf or timeout is not None:
+            self.deadline = trio.current_time() + min(self.left, math.inf if timeout is None else timeout)
+        self._scope = entered = scope.enter(self.deadline)
+        token = current_turn.set(self)
+        try:
+            ending = Returned(await bound.call(self.command, live, self, provided))
+        except Exception as error:
+            ending = Raised(error)
+        except BaseException as error:
+            try:
+                if not scope.leave(error):
+                    raise
+            except Exception as rest:
+                ending = Raised(rest)
+            if timeout is not None:
+                found_at = error
+        finally:
+            current_turn.reset(token)
+            self._scope = None
+        if self._cancelled or self._let_go or self.deadline != math.inf:
+            if entered.cancel_called:
+                scope.leave(None)
+            else:
+                entered.deadline = math.inf
+            if self._let_go:
+                return None
+        if ending is not None:
+            return ending
+        if self._cancelled:
+            return Cancelled()
+        if timeout is not None and timeout < self.left:
+            late = HandlerTimeout(f"the handler took longer than its timeout of {timeout:g} s")
+            late.__cause__ = found_at
+            return Raised(late)
+        return Expired()
+
+
+current_turn: contextvars.ContextVar[Running | None] = contextvars.ContextVar("trioqueue_turn", default=None)
+"""The turn in whose handler this task was started; see `turn_of_this_task`."""
+
+
+def turn_of_this_task() -> Context | None:
+    """Finds the turn that the running task is part of; tasks of `Context.nursery` are part of none."""
+    running = current_turn.get()
+    if running is None or running.over:
+        return None
+    task = trio.lowlevel.current_task()
+    while task is not running.task:
+        parent = task.parent_nursery
+        if parent is None or parent is running.nursery:
+            return None
+        task = parent.parent_task
+    return running.context()
