@@ -17,7 +17,7 @@ from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.store import open_redis_store
 from trioqueue.testing import Snapshot, World
 
-TRANSIENT = ("producer:", "gaps:", "result:", "key:", "progress:")
+TRANSIENT = ("producer:", "gaps:", "result:", "key:", "progress:", "watchers")
 """Keys that may be left when all is done, if they have a TTL."""
 
 KEPT = re.compile(r"meta|schedule|s:.*|dead:.*|letters:.*", re.DOTALL)
@@ -64,6 +64,11 @@ class RedisHarness:
             for field in ("last_tick", "quarantine_until", *(["epoch_floor"] if seconds < 0 else [])):
                 if client.hexists(keys.meta, field):
                     moved.hincrby(keys.meta, field, shift)
+            watched = (client.hget(keys.meta, "watched") or b"").decode()
+            if watched:
+                moved.hset(
+                    keys.meta, "watched", re.sub(r"\d{6,}", lambda at: str(int(at[0]) + shift), watched)
+                )
             for incarnation, renewed in client.zrange(keys.pods, 0, -1, withscores=True):
                 if renewed > 0:  # 0 is no time: it is leaving
                     moved.zincrby(keys.pods, shift, incarnation)
@@ -73,10 +78,10 @@ class RedisHarness:
                     for field in client.hkeys(key):
                         if field in (b"due", b"unknown") or field.startswith(b"cancel:"):
                             moved.hincrby(key, field.decode(), shift)
-                elif name.startswith("ready:") or name == "later":
+                elif name.startswith("ready:") or name in ("later", "watchers"):
                     for member in client.zrange(key, 0, -1):
                         moved.zincrby(key, shift, member)
-                elif name.startswith(TRANSIENT):
+                if name.startswith(TRANSIENT):
                     left = client.pttl(key)
                     if left >= 0:
                         moved.pexpire(key, left + shift // 1000)

@@ -33,17 +33,30 @@ from trioqueue._mailbox import Head, Mailbox
 from trioqueue._names import Entity
 from trioqueue._open import open_atomic_queues
 from trioqueue._operating import DeadLetter
-from trioqueue._queues import AtomicQueues, Following, Statistics, Status
+from trioqueue._queues import AtomicQueues, Following, Status
+from trioqueue._statistics import Statistics
+from trioqueue._watching import Events
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, Query, command, entity_id, query
+from trioqueue.messages.event import (
+    CommandDead,
+    CommandFailed,
+    CommandHandled,
+    EntityAsleep,
+    EntityAwake,
+    EntityPaused,
+    Event,
+    EventsMissed,
+    PodLostLease,
+)
 from trioqueue.messages.policy import Drain, EntityPolicy, Lease, Limits, Retry
 from trioqueue.messages.raw import RawCommand
 from trioqueue.messages.registry import Registry
 from trioqueue.messages.rejection import Rejection
 from trioqueue.messages.state import state
+from trioqueue.protocol.instrument import Instrument
 from trioqueue.runtime.context import Context, Receipt
-from trioqueue.runtime.running import HandlerTimeout
-from trioqueue.runtime.turns import PodsDied
+from trioqueue.runtime.running import HandlerTimeout, PodsDied
 
 __all__ = [
     "AccessDenied",
@@ -56,6 +69,9 @@ __all__ = [
     "Closed",
     "Codec",
     "Command",
+    "CommandDead",
+    "CommandFailed",
+    "CommandHandled",
     "Context",
     "DeadLetter",
     "DeadlineExceeded",
@@ -64,11 +80,18 @@ __all__ = [
     "DuplicateRegistration",
     "EncodeError",
     "Entity",
+    "EntityAsleep",
+    "EntityAwake",
+    "EntityPaused",
     "EntityPolicy",
+    "Event",
+    "Events",
+    "EventsMissed",
     "Following",
     "HandlerTimeout",
     "Head",
     "Incompatible",
+    "Instrument",
     "Lease",
     "Limits",
     "Mailbox",
@@ -78,6 +101,7 @@ __all__ = [
     "NotReplicated",
     "OutcomeUnknown",
     "PayloadTooLarge",
+    "PodLostLease",
     "PodsDied",
     "Query",
     "RawCommand",

@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import socket
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import Any, Literal
@@ -17,7 +17,10 @@ from trioqueue._queues import AtomicQueues
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.policy import Drain, EntityPolicy, Lease, Limits
 from trioqueue.messages.registry import Registry
+from trioqueue.protocol.instrument import Instrument
+from trioqueue.runtime.broadcast import Broadcast
 from trioqueue.runtime.context import Slots
+from trioqueue.runtime.instruments import Instruments
 from trioqueue.runtime.recurring import keep
 from trioqueue.runtime.scaling import BoundScaler, build_scalers, keep_awake
 from trioqueue.runtime.service import build_services
@@ -27,7 +30,18 @@ from trioqueue.stores.contract import PodInfo, Store
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store
 from trioqueue.stores.redis.store import open_redis_store
-from trioqueue.stores.reports import Answered, CancelAsked, Changed, Due, Hint, KeepAwake, Progress, Wake
+from trioqueue.stores.reports import (
+    Answered,
+    CancelAsked,
+    Changed,
+    Due,
+    Hint,
+    KeepAwake,
+    Progress,
+    Told,
+    Wake,
+    Watched,
+)
 from trioqueue.stores.service_nursery import open_service_nursery
 
 logger = logging.getLogger("trioqueue")
@@ -52,6 +66,7 @@ async def open_atomic_queues(
     drain: Drain | None = None,
     durability: Literal["local", "replica"] = "local",
     allow_eviction: bool = False,
+    instruments: Iterable[Instrument] = (),
 ) -> AsyncGenerator[AtomicQueues, None]:
     """Opens the queues, and with a registry makes this process a pod that serves their entities.
 
@@ -75,6 +90,7 @@ async def open_atomic_queues(
         durability: When `send`, `send_many` and `call` return: "local", once Redis has it; "replica", once a replica
             of it has it too, so that it survives the loss of that Redis as well.
         allow_eviction: Accepts a Redis that loses keys when it is full, and with them accepted commands.
+        instruments: Who is told what happens in this process.
 
     Raises:
         BadUrl, StoreUnavailable, AccessDenied, Incompatible: At once, before anything was written.
@@ -105,14 +121,16 @@ async def open_atomic_queues(
         replicated=durability == "replica",
         allow_eviction=allow_eviction,
     ) as store:
-        queues = AtomicQueues(store, codec, registry, policies)
+        told = Instruments(instruments)
+        queues = AtomicQueues(store, codec, registry, policies, told)
+        broadcast = Broadcast(store, codec, pod_name, told)
         supervisor: Supervisor | None = None
         if services:
             slots = Slots(limits.running)
 
             def make_turns(entity: Entity) -> Turns:
                 return Turns(
-                    entity, services[entity.type], codec, queues, slots, store.client, queues._counts
+                    entity, services[entity.type], codec, queues, slots, store.client, queues._counts, told
                 )
 
             supervisor = Supervisor(
@@ -122,14 +140,17 @@ async def open_atomic_queues(
                 make_turns,
                 queues._counts,
                 queues._receiver.deliver,
+                told,
+                broadcast.watched,
             )
-        _listen(store, queues, supervisor)
+        _listen(store, queues, supervisor, broadcast)
         if supervisor is not None:
             await supervisor.join()
         async with open_service_nursery() as nursery:
             nursery.start_soon(queues._receiver.run, name="receiver")
             if supervisor is not None:
                 nursery.start_soon(supervisor.run, name="supervisor")
+                nursery.start_soon(broadcast.run, name="broadcast")
                 for scaler in scalers:
                     nursery.start_soon(keep_awake, store, scaler, supervisor.serving, name=scaler.schedule)
             queues._supervisor, queues._services = supervisor, nursery
@@ -151,15 +172,17 @@ async def open_atomic_queues(
                 ):
                     if supervisor is not None:
                         await supervisor.end(soft=soft)
+                        await broadcast.flush()
                 queues._services = None
                 queues._receiver.close(Closed())
+                queues._listeners.close()
 
 
 def _patience(drain: Drain, *, soft: bool) -> float:
     return (drain.soft if soft else 0.0) + drain.hard + END_PATIENCE
 
 
-def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None) -> None:
+def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None, broadcast: Broadcast) -> None:
     """Leads hints to where they are waited for."""
 
     def hinted(hint: Hint) -> None:
@@ -170,10 +193,15 @@ def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None) -
         if isinstance(hint, Progress):
             queues._followers.tell(hint.command_id, hint.word)
             return
+        if isinstance(hint, Told):
+            queues._listeners.take(hint.data)
+            return
         incarnation = supervisor.incarnation if supervisor else None
         if incarnation is None:
             return
         match hint:
+            case Watched(types):
+                broadcast.watched(types)
             case Wake(entity):
                 incarnation.wake(entity)
             case Due():

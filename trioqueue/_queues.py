@@ -25,6 +25,8 @@ from trioqueue._names import Entity, entity_id_text
 from trioqueue._operating import Operating
 from trioqueue._outcomes import answer_of, read_outcome
 from trioqueue._signals import wait_for_end
+from trioqueue._statistics import Statistics
+from trioqueue._watching import Watching
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, CommandInfo, info_of
 from trioqueue.messages.envelope import beginning_of
@@ -34,12 +36,14 @@ from trioqueue.messages.registry import Registry
 from trioqueue.messages.state import read_state, state_info_of
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt
+from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.following import Follower, Followers
 from trioqueue.runtime.incarnation import Incarnation
+from trioqueue.runtime.instruments import Instruments
+from trioqueue.runtime.listening import Listeners
 from trioqueue.runtime.receiver import Receiver, Waiting
 from trioqueue.runtime.running import turn_of_this_task
 from trioqueue.runtime.supervisor import Supervisor
-from trioqueue.runtime.turns import Counts
 from trioqueue.stores.contract import ClaimWish, Group, Outgoing, Store
 from trioqueue.stores.reports import Withdrawal
 from trioqueue.stores.service_nursery import ServiceNursery
@@ -59,43 +63,11 @@ FOLLOW_EVERY = 0.5
 LOST_AFTER = 10.0
 """Seconds between two looks of `result` whether the command is still there."""
 
+UNANSWERED = "unanswered"
+"""In place of an outcome: the caller has gone."""
+
 SETTLED_POLL = (0.002, 0.1)
 """Seconds between two looks of `wait_settled`: the first, and the longest."""
-
-
-@attrs.frozen
-class Statistics:
-    """A snapshot.
-
-    Attributes:
-        pods: Registered pods of the fleet.
-        owned: Entities that some pod owns.
-        with_work: Entities that have commands.
-        ready: Of these, the ones that wait for a pod that takes their type and has room.
-        held: Of those with commands, the ones that no pod has and whose type is paused.
-        dead: Dead letters.
-        put_off: Commands that are not in a mailbox yet, as they were sent with a delay.
-        awake: Entities that are awake in this process.
-        activated: Workers that were started here since the opening.
-        passivated: Workers that ended here because their entity was idle.
-        handled: Handlers that ended here.
-        failed: Of these, the ones that failed.
-        buried: Commands that became dead letters here.
-    """
-
-    pods: int
-    owned: int
-    with_work: int
-    ready: int
-    held: int
-    dead: int
-    put_off: int
-    awake: int
-    activated: int
-    passivated: int
-    handled: int
-    failed: int
-    buried: int
 
 
 class Following:
@@ -146,11 +118,16 @@ class Status:
     outcome: str | None = None
 
 
-class AtomicQueues(Operating):
+class AtomicQueues(Operating, Watching):
     """The open queues.  Made by `open_atomic_queues`; belongs to the Trio run that opened it."""
 
     def __init__(
-        self, store: Store, codec: Codec, registry: Registry | None, policies: dict[str, EntityPolicy]
+        self,
+        store: Store,
+        codec: Codec,
+        registry: Registry | None,
+        policies: dict[str, EntityPolicy],
+        instruments: Instruments,
     ) -> None:
         self._store = store
         self._codec = codec
@@ -159,6 +136,8 @@ class AtomicQueues(Operating):
         self._counts = Counts()
         self._receiver = Receiver(store.result)
         self._followers = Followers()
+        self._listeners = Listeners(codec)
+        self._instruments = instruments
         self._supervisor: Supervisor | None = None
         self._services: ServiceNursery | None = None  # None before and after the block
         self._served = trio.Event()
@@ -216,6 +195,8 @@ class AtomicQueues(Operating):
         options = options_of(delay, at, key, expires, headers, urgent=urgent)
         outgoing = self.encode(command, command_id := self._encoder.next_id(), options)
         group = await self._send([outgoing])
+        if self._instruments.active:
+            self._instruments.sent(outgoing.entity.type, info_of(command).name, 1)
         await self._store.secure()
         return self.receipt(command, outgoing, group.first_id or command_id)
 
@@ -241,6 +222,8 @@ class AtomicQueues(Operating):
             raise PayloadTooLarge(size, MAX_GROUP_BYTES, together=True)
         if outgoing:
             await self._send(outgoing)
+            if self._instruments.active:
+                self._instruments.sent_each((one.entity_type, one.command) for one in receipts)
             await self._store.secure()
         else:
             await trio.lowlevel.checkpoint()
@@ -321,8 +304,11 @@ class AtomicQueues(Operating):
             command, command_id, options, answered=True, deadline=deadline - trio.current_time(), chain=path
         )
         waiting = self._receiver.expect(command_id)
+        began = trio.current_time() if self._instruments.active else None
         try:
             group = await self._send([outgoing])
+            if began is not None:
+                self._instruments.sent(info.entity, info.name, 1)
             await self._store.secure()  # else a command that is gone would be waited for
             if options.key:
                 self._receiver.forget(waiting)
@@ -334,9 +320,14 @@ class AtomicQueues(Operating):
         except trio.Cancelled:
             if self._services is not None and not options.key:
                 self._services.start_soon(self._cancel_quietly, outgoing.entity, command_id)
+            if began is not None:
+                self._instruments.called(info.entity, info.name, UNANSWERED, trio.current_time() - began)
             raise
         finally:
             self._receiver.forget(waiting)
+        if began is not None:
+            kind = read_outcome(self._codec, info.name, outcome).kind.value
+            self._instruments.called(info.entity, info.name, kind, trio.current_time() - began)
         answer: R = answer_of(self._codec, info, str(outgoing.entity), outcome, path)
         return answer
 

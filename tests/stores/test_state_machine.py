@@ -134,6 +134,13 @@ MUTANTS: dict[str, Change] = {
         "x.eager = h[3]\n            queue(x, h[1], h[2], nil, now)",
         "queue(x, h[1], h[2], incarnation, now)",
     ),
+    "what is kept awake has work": ("park(x, owner)", "own(x, owner)"),
+    "what is held back is kept awake": ("if not h[3] and not type_held(x.name) then", "if not h[3] then"),
+    "what is paused is kept awake": (
+        "if not h[3] and not type_held(x.name) then",
+        "if not type_held(x.name) then",
+    ),
+    "who waits for room comes last": ("redis.call('ZCARD', x.ready) == 0 and choose", "choose"),
     "a repeated retry is told that nothing is queued": (
         "if retry_ms ~= '' then --",
         "if wait > 0 then --",

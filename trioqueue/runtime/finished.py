@@ -1,7 +1,9 @@
 """What a turn made, until it stands: alone, or together with those before it."""
 
 import base64
+import math
 import traceback
+from typing import Any
 
 import attrs
 
@@ -10,7 +12,9 @@ from trioqueue.messages.codec import Codec
 from trioqueue.messages.envelope import Envelope
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.protocol.turn import single_leaf
-from trioqueue.stores.contract import Commit, DeadLetter
+from trioqueue.runtime.context import Receipt
+from trioqueue.runtime.instruments import TurnFacts
+from trioqueue.stores.contract import Commit, DeadLetter, Withdrawn
 from trioqueue.stores.reports import Queued
 
 MAX_TRACEBACK = 16_384
@@ -40,6 +44,7 @@ class Finished:
     commit: Commit
     local_replies: tuple[tuple[str, bytes], ...] = attrs.field(default=(), repr=False)
     group: bool = False  # it may wait for the next turns
+    facts: tuple[TurnFacts, ...] = attrs.field(default=(), repr=False)  # to be told once it stands
 
     def ends_group(self) -> bool:
         """Says whether the head stays: nothing can be handled behind it."""
@@ -73,6 +78,7 @@ class Finished:
         if more.settled_cancels:
             commit.settled_cancels = [*commit.settled_cancels, *more.settled_cancels]
         self.local_replies += later.local_replies
+        self.facts += later.facts
 
 
 def is_wanted(envelope: Envelope) -> bool:
@@ -95,6 +101,13 @@ def failed_outcome(error: BaseException) -> Outcome:
 def _as_text(text: str) -> str:
     """Writes out lone surrogates, which may be in an error's text and can't travel."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def withdrawn_of(codec: Codec, receipt: Receipt[Any]) -> Withdrawn:
+    """Makes what cancels a command with a commit."""
+    outcome = codec.dumps(Outcome(Kind.CANCELLED).to_wire())
+    entity = Entity(receipt.entity_type, receipt.entity_id)
+    return Withdrawn(entity, receipt.command_id, outcome, math.ceil(receipt.kept * 1000))
 
 
 def letter_of(

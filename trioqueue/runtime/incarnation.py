@@ -10,7 +10,9 @@ import trio
 
 from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
-from trioqueue.runtime.turns import Counts, Turns
+from trioqueue.runtime.counts import Counts
+from trioqueue.runtime.instruments import Instruments
+from trioqueue.runtime.turns import Turns
 from trioqueue.runtime.worker import Worker
 from trioqueue.stores.contract import (
     PAGE,
@@ -63,11 +65,15 @@ class Incarnation:
         counts: Counts,
         deliver: Callable[[str, bytes], None],
         elsewhere: Callable[[Entity], bool],
+        instruments: Instruments,
+        watched: Callable[[tuple[str, ...]], None],
     ) -> None:
         self.store = store
         self.member = member
         self.counts = counts
         self.deliver = deliver
+        self.instruments = instruments
+        self._watched = watched  # takes the types of which somebody wants to be told
         self._draining = False
         self.pressed = False  # entities wait for a pod, and this one has no room: idle ones are let go
         self.scope = trio.CancelScope()  # round all workers
@@ -133,6 +139,8 @@ class Incarnation:
             )
             self.cancel(why)
             self.over.set()
+            if self.instruments.active:
+                self.instruments.lease_lost(why)
 
     def cancel(self, why: str) -> None:
         """Cancels all workers."""
@@ -301,6 +309,7 @@ class Incarnation:
         """Takes what a heartbeat found; the newest one counts."""
         self._report = report
         self._news.set()
+        self._watched(report.watched)
         if report.due_in is not None:
             self.look_at_due(report.due_in)
 
@@ -354,14 +363,23 @@ class Incarnation:
                 )
 
     def _make_room(self) -> None:
-        """Lets go of what is idle, for what waits for room; else of some that are kept awake, or of what works long.
+        """Lets go of what is idle; if nothing is, of some that are only kept awake, or else of what has long had work.
 
-        So nothing waits for ever, whatever the pod has to do.
+        So nothing that has work waits for ever.
         """
         workers = list(self._workers.values())
-        kept = [worker for worker in workers if worker.is_kept()]
-        if any([worker.yield_if_idle() for worker in workers if not worker.is_kept()]):  # noqa: C419 - all of them
+        kept = [worker for worker in workers if worker.kept.left()]
+        idle = [worker for worker in workers if not worker.kept.left() and worker.yield_if_idle()]
+        if idle or self._let_sleep(kept):
             return
+        long_ago = trio.current_time() - FAIR_SHARE
+        busy = [worker for worker in workers if worker.begun_at <= long_ago]
+        for worker in nsmallest(YIELDS, busy, key=lambda worker: worker.begun_at):
+            worker.yield_turn()
+
+    @staticmethod
+    def _let_sleep(kept: Sequence[Worker]) -> int:
+        """Lets go of some of what has no work and is kept awake; says of how many."""
         count = 0
         for worker in kept:
             count += worker.yield_if_idle()
@@ -374,11 +392,7 @@ class Incarnation:
                 count,
                 extra={"event": "kept_yielded", "count": count},
             )
-            return
-        long_ago = trio.current_time() - FAIR_SHARE
-        busy = [worker for worker in workers if worker.begun_at <= long_ago]
-        for worker in nsmallest(YIELDS, busy, key=lambda worker: worker.begun_at):
-            worker.yield_turn()
+        return count
 
     async def _read_all(self, read: Callable[[Member, int], Awaitable[tuple[Entity, ...]]]) -> None:
         """Wakes everything in a list of ours that has no worker, or has one that sleeps although there is work."""

@@ -11,6 +11,7 @@ import trio
 from trioqueue.messages.envelope import Envelope
 from trioqueue.protocol.turn import Cancelled, Ending, Expired, Raised, Returned
 from trioqueue.runtime.context import Context, Receipt
+from trioqueue.runtime.instruments import TurnFacts
 from trioqueue.runtime.service import BoundHandler
 from trioqueue.stores.contract import Outgoing
 from trioqueue.stores.reports import Queued
@@ -21,6 +22,10 @@ class HandlerTimeout(Exception):
 
     Its cause is what the handler was cancelled by, with the line at which that found it.
     """
+
+
+class PodsDied(Exception):
+    """Pods died while they handled this command; counted apart from its failures."""
 
 
 class TurnScope:
@@ -73,6 +78,7 @@ class Running:
     left: float
     nursery: trio.Nursery
     _make_context: Callable[["Running", float], Context]
+    facts: tuple[TurnFacts, ...] = attrs.field(default=(), repr=False)  # (): nobody is told
     deadline: float = math.inf  # on Trio's clock
     task: trio.lowlevel.Task | None = None  # in which the handler runs; None before
     over: bool = False

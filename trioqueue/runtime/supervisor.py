@@ -9,8 +9,10 @@ import trio
 from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Drain
+from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.incarnation import Incarnation
-from trioqueue.runtime.turns import Counts, Turns
+from trioqueue.runtime.instruments import Instruments
+from trioqueue.runtime.turns import Turns
 from trioqueue.stores.contract import HeldLease, LeaseLost, Member, PodInfo, Store
 from trioqueue.stores.reports import Silent
 
@@ -40,6 +42,8 @@ class Supervisor:
         make_turns: Callable[[Entity], Turns],
         counts: Counts,
         deliver: Callable[[str, bytes], None],
+        instruments: Instruments,
+        watched: Callable[[tuple[str, ...]], None],
     ) -> None:
         self._store = store
         self._info = info
@@ -47,6 +51,8 @@ class Supervisor:
         self._make_turns = make_turns
         self._counts = counts
         self._deliver = deliver
+        self._instruments = instruments
+        self._watched = watched
         # The one that serves now; None while none does (joining, or after the end).
         self.incarnation: Incarnation | None = None
         # Older ones some of whose workers do not end: a thread, a shield, a handler that swallows Cancelled.
@@ -81,6 +87,8 @@ class Supervisor:
             self._counts,
             self._deliver,
             lambda entity: any(entity in older.busy() for older in self._lingering),
+            self._instruments,
+            self._watched,
         )
 
     async def run(self) -> None:

@@ -16,7 +16,6 @@ from functools import partial
 from random import random
 from typing import Any
 
-import attrs
 import trio
 
 from trioqueue._errors import (
@@ -30,7 +29,6 @@ from trioqueue._errors import (
 from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.envelope import Envelope, decode_envelope
-from trioqueue.messages.policy import Retry
 from trioqueue.messages.raw import WILDCARD, RawCommand
 from trioqueue.messages.rejection import rejection_fields, rejection_name
 from trioqueue.messages.state import StateInfo, read_state
@@ -47,7 +45,8 @@ from trioqueue.protocol.turn import (
     decide,
     single_leaf,
 )
-from trioqueue.runtime.context import Context, Receipt, Sender, Slots, TurnSlot
+from trioqueue.runtime.context import Context, Sender, Slots, TurnSlot
+from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.finished import (
     GROUP_BYTES,
     GROUP_PATIENCE,
@@ -57,9 +56,11 @@ from trioqueue.runtime.finished import (
     failed_outcome,
     is_wanted,
     letter_of,
+    withdrawn_of,
 )
+from trioqueue.runtime.instruments import Instruments, TurnFacts
 from trioqueue.runtime.receiver import KEEP_MS
-from trioqueue.runtime.running import Running, TurnScope
+from trioqueue.runtime.running import PodsDied, Running, TurnScope
 from trioqueue.runtime.service import BoundHandler, Service
 from trioqueue.runtime.task_tree import task_tree
 from trioqueue.stores.contract import (
@@ -69,7 +70,6 @@ from trioqueue.stores.contract import (
     LeaseLost,
     Outgoing,
     Reply,
-    Withdrawn,
 )
 from trioqueue.stores.reports import Queued
 
@@ -77,24 +77,6 @@ logger = logging.getLogger("trioqueue.worker")
 
 MAX_WHY = 1_000
 """Characters of what is said of a command that waits for an operator."""
-
-GIVE_UP_AT_ONCE = Retry(attempts=1)
-"""For commands that no repetition repairs, as their bytes stay what they are."""
-
-
-class PodsDied(Exception):
-    """Pods died while they handled this command; counted apart from its failures."""
-
-
-@attrs.define
-class Counts:
-    """What the workers of one pod did."""
-
-    created: int = 0
-    passivated: int = 0
-    handled: int = 0
-    failed: int = 0
-    dead: int = 0
 
 
 class Turns:
@@ -113,9 +95,11 @@ class Turns:
         "_dirty",
         "_done",
         "_entity",
+        "_facts",
         "_fetched_at",
         "_gathered",
         "_gathered_at",
+        "_instruments",
         "_live",
         "_now_us",
         "_proven",
@@ -125,6 +109,7 @@ class Turns:
         "_state",
         "_unknown_us",
         "epoch",
+        "paused_why",
         "service",
         "slots",
         "state_version",
@@ -139,8 +124,12 @@ class Turns:
         slots: Slots,
         client: str,
         counts: Counts,
+        instruments: Instruments,
     ) -> None:
         self.service = service
+        self._instruments = instruments
+        self._facts: tuple[TurnFacts, ...] = ()  # of the command that is looked at; (): nobody is told
+        self.paused_why = ""  # why a head of it waits for an operator, as it failed for good
         self._entity = entity
         self._codec = codec
         self._sender = sender
@@ -213,6 +202,8 @@ class Turns:
             self._base = self._state
         if commit.pops or finished.ends_group():
             self._forget_head()
+        for facts in finished.facts:
+            facts.tell()
 
     def _forget_head(self) -> None:
         self._attempts = self._crashes = self._unknown_us = 0
@@ -327,6 +318,7 @@ class Turns:
             queued, cancels, nursery, slot, settle: as `take` has them.
         """
         self._cancels = cancels
+        self._facts = self._observed(queued) if self._instruments.active else ()
         try:
             envelope = decode_envelope(self._codec, self._entity, queued.data)
         except DecodeError as error:
@@ -351,16 +343,22 @@ class Turns:
             return partial(self._settle, queued, envelope, bound, Drop(expired=left <= 0), [], want)
         child_id, attempt = self._done + ahead, 1 if ahead else self._attempts + 1
         make = partial(self._context, nursery, slot, settle, child_id, attempt)
-        return Running(queued, envelope, bound, command, left, nursery, make)
+        return Running(queued, envelope, bound, command, left, nursery, make, self._facts)
 
     async def run(self, running: Running, provided: Any, scope: TurnScope) -> Ending | None:
         """Runs a handler; None: it was let go of."""
         self._running = (*self._running, running)
         self._dirty = True
+        for facts in running.facts:
+            facts.begin()
         try:
             return await running.run(self._live, provided, scope)
         finally:
             self._running = tuple(one for one in self._running if one is not running)
+
+    def _observed(self, queued: Queued) -> tuple[TurnFacts]:
+        waited = (self._now_us - queued.accepted_us) / 1e6
+        return (TurnFacts(self._instruments, self._entity, self._fetched_at - waited),)
 
     def _hold_or_bury(
         self, queued: Queued, envelope: Envelope, error: TrioqueueError, want: int
@@ -452,6 +450,7 @@ class Turns:
     def judge(self, running: Running, ending: Ending, want: int) -> Finished:
         """Turns the way a handler ended into a commit."""
         queued, envelope, bound = running.queued, running.envelope, running.bound
+        self._facts = running.facts
         children, withdrawn = running.close()
         self._counts.handled += 1
         info = bound.handler.info
@@ -475,7 +474,7 @@ class Turns:
                 if state is not None:
                     finished.commit.state = self._base = state
                 finished.group = bound.group
-                finished.commit.withdrawn = [self._withdrawn(receipt) for receipt in withdrawn]
+                finished.commit.withdrawn = [withdrawn_of(self._codec, receipt) for receipt in withdrawn]
                 return finished
             self._live = None  # what the handler did to it never was
             finished = self._settle(queued, envelope, bound, verdict, [], want)
@@ -484,11 +483,6 @@ class Turns:
         except TrioqueueError as error:  # the answer cannot travel, or the state cannot be kept
             self._live = None
             return self._settle(queued, envelope, bound, judge(Raised(error)), [], want)
-
-    def _withdrawn(self, receipt: Receipt[Any]) -> Withdrawn:
-        outcome = self._codec.dumps(Outcome(Kind.CANCELLED).to_wire())
-        entity = Entity(receipt.entity_type, receipt.entity_id)
-        return Withdrawn(entity, receipt.command_id, outcome, math.ceil(receipt.kept * 1000))
 
     def _settle(
         self,
@@ -512,7 +506,9 @@ class Turns:
                     single_leaf(error),
                     extra={"event": "retry", "entity": str(self._entity), "command_id": command_id},
                 )
-                return Finished(self._commit(retry_ms=math.ceil(wait * 1000)))
+                for facts in self._facts:
+                    facts.failed(envelope, self._attempts + 1, wait, single_leaf(error))
+                return Finished(self._commit(retry_ms=math.ceil(wait * 1000)), facts=self._facts)
             case GiveUp(error):
                 self._counts.failed += 1
                 if not bound.handler.info.is_query:
@@ -548,7 +544,8 @@ class Turns:
             exc_info=error,
             extra={"event": "paused", "entity": str(self._entity), "command_id": envelope.command_id},
         )
-        return Finished(self._commit(pause=why[:MAX_WHY], failed=self._crashes == 0))
+        self.paused_why = why[:MAX_WHY]
+        return Finished(self._commit(pause=self.paused_why, failed=self._crashes == 0))
 
     def _bury(
         self, queued: Queued, envelope: Envelope | None, error: BaseException, want: int, *, ran: bool = False
@@ -578,7 +575,10 @@ class Turns:
             crashes=self._crashes,
             tasks=task_tree(trio.lowlevel.current_task()) if ran else "",
         )
-        return self._finish(envelope, outcome, want, dead=(letter,))
+        finished = self._finish(envelope, outcome, want, dead=(letter,))
+        for facts in self._facts:
+            facts.dead(envelope, command_id, self._attempts + 1, single_leaf(error))
+        return finished
 
     def _finish(self, envelope: Envelope | None, outcome: Outcome, want: int, **more: Any) -> Finished:
         local: tuple[tuple[str, bytes], ...] = ()
@@ -590,7 +590,10 @@ class Turns:
             replies = (Reply(envelope.command_id, tell, wire, max(KEEP_MS, envelope.keep_ms)),)
             local = ((envelope.command_id, wire),) if here else ()
         settled = (envelope.command_id,) if envelope and envelope.command_id in self._cancels else ()
+        for facts in self._facts:
+            facts.finished(envelope, outcome.kind.value, self._codec, more.get("children", ()))
         return Finished(
             self._commit(pops=1, replies=replies, settled_cancels=settled, want=want, **more),
             local_replies=local,
+            facts=self._facts,
         )

@@ -22,6 +22,7 @@ from trioqueue._names import Entity
 from trioqueue.protocol.turn import single_leaf
 from trioqueue.runtime.context import TurnSlot
 from trioqueue.runtime.finished import Finished, Hold, Stopped
+from trioqueue.runtime.kept import Kept
 from trioqueue.runtime.overlap import overlap
 from trioqueue.runtime.running import TurnScope
 from trioqueue.runtime.turns import Turns
@@ -64,14 +65,12 @@ class Worker:
 
     # A pod may hold tens of thousands of them.
     __slots__ = (
+        "_awake",
         "_cause",
-        "_closed_until",
         "_failures",
         "_hinted",
         "_incarnation",
-        "_kept_until",
         "_news",
-        "_open",
         "_parked",
         "_service",
         "_sleep_scope",
@@ -85,6 +84,7 @@ class Worker:
         "claiming",
         "entity",
         "hand",
+        "kept",
         "started",
         "turns",
     )
@@ -111,16 +111,14 @@ class Worker:
         self.cancels: set[str] = set()
         self._suspect = False  # its head is one, and in hand
         self._failures = 0  # of the activation, since it last began
+        self._awake = False  # instruments were told so
+        self.kept = Kept()
         # Set by whatever may concern handlers that overlap; None while none does.
         self._news: trio.Event | None = None
         self.begun_at = math.inf  # when it was last given work, on Trio's clock; inf: it has none
         self._yields = False  # it is to hand its entity on, though there is work, as others wait for room
         # Why a turn was let go of: the answer to a commit before it, after which it would not stand.
         self._unsettled: CommitAnswer | None = None
-        self._open = False  # inside of the activation
-        self._kept_until = -math.inf  # until when it is kept awake without work; passed: it isn't
-        # Until when a failed activation is not tried again for the sake of being awake alone.
-        self._closed_until = -math.inf
 
     def __repr__(self) -> str:
         return f"<Worker {self.entity} {'parked' if self._parked else 'busy'}, {len(self.hand)} in hand>"
@@ -142,30 +140,17 @@ class Worker:
 
     def keep(self, seconds: float) -> None:
         """Tells it to keep the entity awake for so long, whether it has work or not."""
-        now = trio.current_time()
-        self._kept_until = max(self._kept_until, now + seconds)
+        self.kept.keep(seconds)
         if not self.started:
             self._hinted = True
         elif self._parked and self._sleeper is not None and not self.claiming:
-            if self._wants_to_open():
+            if self.kept.wants_to_open():
                 self._wake(None)
-            elif self._open and self._sleep_scope is not None:
-                self._sleep_scope.deadline = now + self._longest_rest()
-
-    def is_kept(self) -> bool:
-        """Says whether it keeps the entity awake."""
-        return trio.current_time() < self._kept_until
-
-    def _wants_to_open(self) -> bool:
-        """Says whether the activation is to be entered without work."""
-        return not self._open and self.is_kept() and trio.current_time() >= self._closed_until
+            elif self.kept.open and self._sleep_scope is not None:
+                self._sleep_scope.deadline = trio.current_time() + self._longest_rest()
 
     def _longest_rest(self) -> float:
-        """Says for how many seconds it rests without work: until it is idle for long enough, or tries to open again."""
-        now = trio.current_time()
-        if self._open or not self.is_kept():
-            return max(0.0, self._kept_until - now) + self._service.policy.idle_timeout
-        return max(0.0, self._closed_until - now)
+        return self.kept.longest_rest(self._service.policy.idle_timeout)
 
     def reserve(self) -> bool:
         """Keeps it asleep for a claim that a send brings; False: it is busy and finds the work by itself."""
@@ -225,7 +210,7 @@ class Worker:
         """Lets go of the entity if it is idle, even if it is kept, for those that wait for room; False: it isn't."""
         if not self._parked or self._sleeper is None or self.claiming or self._hinted:
             return False
-        self._kept_until = -math.inf
+        self.kept.end()
         self._wake(None)
         return True
 
@@ -315,7 +300,22 @@ class Worker:
             raise cancelled from None
         finally:
             self._acquit()
+            self._fall_asleep(idle=False)
             self._incarnation.forget(self)
+
+    def _awake_now(self) -> None:
+        """Has instruments told that the entity is awake, once."""
+        if not self._awake:
+            self._awake = True
+            if (instruments := self._incarnation.instruments).active:
+                instruments.claimed(self.entity)
+
+    def _fall_asleep(self, *, idle: bool) -> None:
+        """Has instruments told that it is not, if they were told that it is."""
+        if self._awake:
+            self._awake = False
+            if (instruments := self._incarnation.instruments).active:
+                (instruments.passivated if idle else instruments.handed_off)(self.entity)
 
     async def _serve(self, first: ClaimAnswer | None) -> None:
         answer: ClaimAnswer | CommitAnswer
@@ -333,26 +333,25 @@ class Worker:
             if why == GONE:
                 return
             store, member = self._incarnation.store, self._incarnation.member
-            if why == "idle" and self.is_kept():
+            if why == "idle" and self.kept.left():
                 pass  # it was told so while it left the activation
             elif await store.release(member, self.entity, self.turns.epoch, why):
                 self._incarnation.counts.passivated += why == "idle"
+                self._fall_asleep(idle=why == "idle")
                 await self._pass_on_keeping()
                 return
             answer = await self._claim()
 
     async def _pass_on_keeping(self) -> None:
         """Has an entity that was kept awake here come awake elsewhere at once, where its pod drains."""
-        left = self._kept_until - trio.current_time()
-        if left > 0 and self._incarnation.draining():
-            await self._incarnation.store.keep(
-                self._incarnation.member, [self.entity], math.ceil(left * 1000)
-            )
+        keep_ms = math.ceil(self.kept.left() * 1000)
+        if keep_ms and self._incarnation.draining():
+            await self._incarnation.store.keep(self._incarnation.member, [self.entity], keep_ms)
 
     async def until_claimed(self, answer: ClaimAnswer | CommitAnswer) -> Claimed | Empty | str:
         """Rests until there is work that may be started, or the entity is to be let go of, or opened without work."""
         while not isinstance(answer, Claimed):
-            if isinstance(answer, Empty) and self._wants_to_open():
+            if isinstance(answer, Empty) and self.kept.wants_to_open():
                 return answer
             rested = await self._rest(answer)
             if isinstance(rested, str):
@@ -388,6 +387,8 @@ class Worker:
         if isinstance(answer, Parked | Empty):
             self.begun_at = math.inf
         if isinstance(answer, Paused):
+            if (instruments := self._incarnation.instruments).active:
+                instruments.paused(self.entity, self.turns.paused_why)
             return "handoff"
         if self.lets_go():
             return "handoff"
@@ -396,7 +397,7 @@ class Worker:
         elif isinstance(answer, Later):
             self._incarnation.suspects.append(self)
             await self._sleep(LATER_PAUSE, parked=False)
-        elif not await self._sleep(self._longest_rest(), parked=True) and not self._wants_to_open():
+        elif not await self._sleep(self._longest_rest(), parked=True) and not self.kept.wants_to_open():
             return "idle"
         brought, self._cause = self._cause, None
         if isinstance(brought, Claimed | Empty | Backoff | Later | NotYours | Paused):
@@ -409,7 +410,7 @@ class Worker:
             self._incarnation.pressed
             and not self._hinted
             and isinstance(answer, Parked | Empty)
-            and not self.is_kept()
+            and not self.kept.left()
         ):
             return "idle"
         return await self._claim()
@@ -422,7 +423,8 @@ class Worker:
         """
         entered = False
         why: str | None = None
-        self._open = True
+        self.kept.open = True
+        self._awake_now()
         try:
             async with trio.open_nursery() as nursery:
                 if self._service.activate is None:
@@ -440,9 +442,8 @@ class Worker:
         except Exception as error:
             if lost := _lease_lost(error):
                 raise lost from None
-            self._open = False
             return await self._postpone(single_leaf(error), entered=entered)
-        self._open = False
+        self.kept.open = False
         return why
 
     async def _postpone(self, error: BaseException, *, entered: bool) -> ClaimAnswer | CommitAnswer:
@@ -452,7 +453,7 @@ class Worker:
         """
         self._failures += 1
         wait = self._service.policy.retry.wait_before(self._failures, random())
-        self._closed_until = trio.current_time() + wait
+        self.kept.failed(wait)
         logger.error(
             "the activation of %s %s, its next attempt and its commands wait %.1f s",
             self.entity,
@@ -563,6 +564,8 @@ class Worker:
         answer = await self._incarnation.store.commit(self._incarnation.member, commit)
         if isinstance(answer, Fenced):
             self.hand.clear()
+            if (instruments := self._incarnation.instruments).active:
+                instruments.fenced(self.entity)
             return answer
         self.turns.committed(finished)
         self._acquit()

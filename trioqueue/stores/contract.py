@@ -497,6 +497,17 @@ class Store(Protocol):
         """
         ...
 
+    async def watch(self, entity_type: str, keep_ms: int) -> None:
+        """Has this client told by `Told` what happens to entities of a type, or of all with "*", for so long.
+
+        With 0 it is not told any more.  Pods learn of the types from each report, and at once when they change.
+        """
+        ...
+
+    async def tell_events(self, data: bytes) -> bool:
+        """Tells all clients that watch, whatever their types; False: there is none."""
+        ...
+
     async def pause(self, entity: Entity, why: str) -> bool:
         """Holds an entity back once the turn in hand is committed, or with `why` "" lets it go on.
 

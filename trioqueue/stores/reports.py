@@ -74,7 +74,22 @@ class KeepAwake(NamedTuple):
     seconds: float
 
 
-Hint = Wake | Answered | CancelAsked | Due | Progress | Changed | KeepAwake
+class Watched(NamedTuple):
+    """Hint: the types of which somebody wants to be told what happens have changed; "*" is all of them."""
+
+    types: tuple[str, ...]
+
+
+class Told(NamedTuple):
+    """Hint: what a pod tells of its entities."""
+
+    data: bytes
+
+    def __repr__(self) -> str:
+        return f"Told({size_of(self.data)})"
+
+
+Hint = Wake | Answered | CancelAsked | Due | Progress | Changed | KeepAwake | Watched | Told
 
 
 @attrs.frozen
@@ -91,7 +106,8 @@ class Report:
 
     `wakes`: entities of ours with work (a page of them, going round).  `cancels`: entities of ours with cancelled
     commands.  `ready`: entities that wait for a pod of our types; `pressed`: some wait and we have no room.  `due_in`:
-    seconds until the first command that is put off is due, where that is ours to look after.
+    seconds until the first command that is put off is due, where that is ours to look after.  `watched`: types of which
+    somebody wants to be told what happens, "*" is all of them.
     """
 
     owned: int
@@ -101,6 +117,7 @@ class Report:
     pressed: bool = False
     silent: tuple[Silent, ...] = ()
     due_in: float | None = None
+    watched: tuple[str, ...] = ()
 
 
 @attrs.frozen

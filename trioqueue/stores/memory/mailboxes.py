@@ -35,6 +35,8 @@ class Mailboxes:
         self.words = Expiring[str, bytes](now_us)  # command id -> the newest word on its progress
         self.later = LaterCommands()
         self.schedules: dict[str, int] = {}  # name -> its next tick, in ms since the epoch
+        # (client, type or "*") -> until when (us) it wants to be told what happens.
+        self.watchers: dict[tuple[str, str], int] = {}
         self.held: dict[str, tuple[int, str]] = {}  # types that an operator holds back, since when, and why
         self._clock: str | None = None  # the incarnation that is told what is put off
         self.keys = Expiring[tuple[Entity, str], str](now_us)  # (entity, key) -> the first command with it

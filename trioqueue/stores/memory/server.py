@@ -56,6 +56,8 @@ from trioqueue.stores.reports import (
     Silent,
     StoreStatistics,
     Tick,
+    Told,
+    Watched,
     Withdrawal,
 )
 
@@ -182,6 +184,32 @@ class MemoryServer(Operating):
         for owner, kept in told.items():
             self._hint(client_of(owner), KeepAwake(tuple(kept), keep_ms / 1000))
         return homeless
+
+    # -------------------------------------------------------------------------------- what is told
+    def watch(self, client: str, entity_type: str, keep_ms: int) -> None:
+        """Notes who wants to be told what happens; see `Store.watch`."""
+        before = self.watched()
+        self.watchers.pop((client, entity_type), None)
+        if keep_ms:
+            self.watchers[client, entity_type] = self._now_us() + keep_ms * 1000
+        after = self.watched()
+        if after != before:
+            for incarnation in self.pods:
+                self._hint(client_of(incarnation), Watched(after))
+
+    def watched(self) -> tuple[str, ...]:
+        """Gives the types of which somebody wants to be told, and forgets who does not any more."""
+        now = self._now_us()
+        for watcher in [one for one, until in self.watchers.items() if until <= now]:
+            del self.watchers[watcher]
+        return tuple(sorted({entity_type for _, entity_type in self.watchers}))
+
+    def tell_events(self, data: bytes) -> bool:
+        """Tells all who want to be told; see `Store.tell_events`."""
+        self.watched()
+        for client in {client for client, _ in self.watchers}:
+            self._hint(client, Told(data))
+        return bool(self.watchers)
 
     def move(self, member: Member) -> float | None:
         """Puts what is due into mailboxes; see `Store.move`."""
@@ -423,6 +451,7 @@ class MemoryServer(Operating):
             pressed=bool(ready) and room <= 0,
             silent=tuple(Silent(i, tuple(self.pods[i].info.types)) for i in silent),
             due_in=None if left_us is None else max(0, left_us) / 1e6,
+            watched=self.watched(),
         )
 
     @staticmethod

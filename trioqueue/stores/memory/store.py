@@ -206,6 +206,14 @@ class MemoryStore:
     async def keep(self, member: Member, entities: Sequence[Entity], keep_ms: int) -> int:
         return await self._outside_quarantine(lambda: self._server.keep(member, entities, keep_ms))
 
+    async def watch(self, entity_type: str, keep_ms: int) -> None:
+        await trio.lowlevel.checkpoint()
+        self._server.watch(self.client, entity_type, keep_ms)
+
+    async def tell_events(self, data: bytes) -> bool:
+        await trio.lowlevel.checkpoint()
+        return self._server.tell_events(data)
+
     async def pause(self, entity: Entity, why: str) -> bool:
         await trio.lowlevel.checkpoint()
         return self._server.pause(entity, why)

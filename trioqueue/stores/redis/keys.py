@@ -19,6 +19,7 @@ class Keys:
         """Commands that are put off: their order, and their envelopes."""
         self.schedule = f"{tag}schedule"
         self.paused = f"{tag}paused"
+        self.watchers = f"{tag}watchers"
         self.common = (self.meta, self.pods, self.fleet, self.owned, self.wake, self.marked)
         self.channel = f"{tag}to:"
         self.pattern = f"{{{prefix}:*"
@@ -68,6 +69,7 @@ class Keys:
             *self.later,
             self.paused,
             self.schedule,
+            self.watchers,
             *alone,
             *self.sequences(nobody.id),
         )

@@ -48,7 +48,9 @@ from trioqueue.stores.reports import (
     Queued,
     Report,
     Silent,
+    Told,
     Wake,
+    Watched,
     Withdrawal,
 )
 
@@ -161,6 +163,10 @@ def hint_of(payload: bytes) -> Hint | None:
                 return Progress(command_id.decode(), word)
             case b"t":
                 return Due()
+            case b"e":
+                return Told(rest)
+            case b"l":
+                return Watched(tuple(rest.decode().split()))
             case b"u":
                 return Changed(entity_of(rest))
             case b"k":
@@ -282,7 +288,7 @@ def commit_answer(answer: Any) -> CommitAnswer:
 
 def report(answer: Any, types: frozenset[str]) -> Report:
     """Reads what beat found."""
-    owned, wakes, marked, ready, room, silent, wait = answer
+    owned, wakes, marked, ready, room, silent, wait, watched = answer
     waiting = tuple(entity for entity in map(entity_of, ready) if entity.type in types)
     return Report(
         owned=owned,
@@ -295,6 +301,7 @@ def report(answer: Any, types: frozenset[str]) -> Report:
             for incarnation, pod_types in zip(silent[::2], silent[1::2], strict=True)
         ),
         due_in=None if wait < 0 else wait / 1e6,
+        watched=_texts(watched),
     )
 
 

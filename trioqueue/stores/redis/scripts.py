@@ -30,6 +30,8 @@ NAMES: Final = (
     "progress",
     "tick",
     "keep",
+    "watch",
+    "tell",
     "pause",
     "hold",
     "purge",

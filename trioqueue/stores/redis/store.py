@@ -339,6 +339,12 @@ class RedisStore:
         return answer
 
     # -------------------------------------------------------------------------------- an operator's
+    async def watch(self, entity_type: str, keep_ms: int) -> None:
+        await self._call("watch", [self._keys.watchers], [self.client, entity_type, keep_ms])
+
+    async def tell_events(self, data: bytes) -> bool:
+        return bool(await self._call("tell", [self._keys.watchers], [data]))
+
     async def tell_progress(self, command_id: str, client: str, word: bytes) -> None:
         await self._call(
             "progress", [self._keys.progress(command_id)], [command_id, client, word, KEEP_PROGRESS_MS]

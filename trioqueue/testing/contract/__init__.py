@@ -26,6 +26,7 @@ from trioqueue.testing.contract import (
     releasing,
     sending,
     terms,
+    watching,
 )
 
 Check: TypeAlias = Callable[[StoreHarness], Awaitable[None]]
@@ -52,6 +53,7 @@ CHECKS: tuple[Check, ...] = _checks(
     following,
     recurring,
     keeping,
+    watching,
     operating,
     membership,
     generations,

@@ -1,5 +1,5 @@
 -- Renews a pod's lease and reports what it should look at.
--- include: common tick
+-- include: common tick watched
 --
 -- Renews an existing registration only.  Ends the quarantine, and nobody else does: only here has a jump of the clock
 -- been made up for.  Compares the server's own run id, as the heartbeat's client reconnects silently.
@@ -16,7 +16,8 @@
 -- ARGV[6] chunk    ready entities to name
 --
 -- Returns GENERATION | UNREGISTERED | {owned, {wakes}, {entities with cancelled commands}, {ready}, room left,
---   {silent incarnation, its types, …}, us until a command is due (-1: none, or it is the other's matter)}
+--   {silent incarnation, its types, …}, us until a command is due (-1: none, or it is the other's matter),
+--   {types of which somebody wants to be told, …}}
 -- Keeps I6 I12 I16
 local OVERDUE_US = 1000000
 local incarnation, generation, offset, page, chunk = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
@@ -76,4 +77,4 @@ if first[1] then
         wait = math.max(0, left)
     end
 end
-return { owned, wakes, marked, ready, room, silent, wait }
+return { owned, wakes, marked, ready, room, silent, wait, watched(now) }

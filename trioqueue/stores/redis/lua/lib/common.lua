@@ -2,7 +2,8 @@
 -- more than three of them take.  It is put before a script's body when the scripts are loaded.
 --
 -- KEYS[1] meta    hash   generation (run id of the server), generation_from (number of the first incarnation that joined
---                        it), quarantine_until, last_tick, epoch_floor, layout, counters
+--                        it), quarantine_until, last_tick, epoch_floor, layout, watched (types, and until when),
+--                        counters
 -- KEYS[2] pods    zset   incarnation -> time of its last renewal (us); 0: leaving
 -- KEYS[3] fleet   hash   types:, room:, silent_us:, suspect:<incarnation> -> what is known of it
 -- KEYS[4] owned   zset   entity -> number of the incarnation that owns it

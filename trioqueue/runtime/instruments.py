@@ -1,0 +1,138 @@
+"""Telling instruments what happens, in such a way that nobody pays for it where there is none.
+
+Who has something to tell asks first whether `active` is empty, which is all that it costs then.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+import trio
+
+from trioqueue._names import Entity
+from trioqueue.messages.codec import Codec
+from trioqueue.messages.envelope import Envelope, decode_envelope
+from trioqueue.protocol.instrument import Instrument
+from trioqueue.stores.contract import Outgoing
+
+logger = logging.getLogger("trioqueue.instruments")
+
+
+class Instruments(Instrument):
+    """All instruments of a process, told as one."""
+
+    def __init__(self, given: Iterable[Instrument] = ()) -> None:
+        self.active: list[Instrument] = list(given)
+        self._failed: set[tuple[int, str]] = set()  # what was logged: which instrument, and its method
+
+    def switch(self, instrument: Instrument, *, on: bool) -> None:
+        """Adds an instrument that is not always told, or takes it out."""
+        if on and instrument not in self.active:
+            self.active.append(instrument)
+        elif not on and instrument in self.active:
+            self.active.remove(instrument)
+
+    def _each(self, what: str, tell: Callable[[Instrument], None]) -> None:
+        for instrument in list(self.active):
+            try:
+                tell(instrument)
+            except Exception:
+                key = (id(instrument), what)
+                if key not in self._failed:
+                    self._failed.add(key)
+                    logger.exception(
+                        "the instrument %r failed in %s; further failures there are not logged",
+                        instrument,
+                        what,
+                        extra={"event": "instrument_failed"},
+                    )
+
+    def sent(self, entity_type: str, command: str, count: int) -> None:
+        self._each("sent", lambda one: one.sent(entity_type, command, count))
+
+    def sent_each(self, names: Iterable[tuple[str, str]]) -> None:
+        """Tells of several commands, given by type and name."""
+        counts: dict[tuple[str, str], int] = {}
+        for name in names:
+            counts[name] = counts.get(name, 0) + 1
+        for (entity_type, command), count in counts.items():
+            self.sent(entity_type, command, count)
+
+    def called(self, entity_type: str, command: str, outcome: str, seconds: float) -> None:
+        self._each("called", lambda one: one.called(entity_type, command, outcome, seconds))
+
+    def claimed(self, entity: Entity) -> None:
+        self._each("claimed", lambda one: one.claimed(entity))
+
+    def passivated(self, entity: Entity) -> None:
+        self._each("passivated", lambda one: one.passivated(entity))
+
+    def handed_off(self, entity: Entity) -> None:
+        self._each("handed_off", lambda one: one.handed_off(entity))
+
+    def handled(
+        self, entity: Entity, command: str, command_id: str, outcome: str, waited: float, duration: float
+    ) -> None:
+        self._each("handled", lambda one: one.handled(entity, command, command_id, outcome, waited, duration))
+
+    def failed(
+        self, entity: Entity, command: str, command_id: str, attempt: int, again_in: float, error: str
+    ) -> None:
+        self._each("failed", lambda one: one.failed(entity, command, command_id, attempt, again_in, error))
+
+    def dead(self, entity: Entity, command: str, command_id: str, attempts: int, error: str) -> None:
+        self._each("dead", lambda one: one.dead(entity, command, command_id, attempts, error))
+
+    def paused(self, entity: Entity, why: str) -> None:
+        self._each("paused", lambda one: one.paused(entity, why))
+
+    def lease_lost(self, why: str) -> None:
+        self._each("lease_lost", lambda one: one.lease_lost(why))
+
+    def fenced(self, entity: Entity) -> None:
+        self._each("fenced", lambda one: one.fenced(entity))
+
+
+class TurnFacts:
+    """What there is to tell of one turn, once it stands."""
+
+    __slots__ = ("_accepted_at", "_began", "_entity", "_instruments", "_told")
+
+    def __init__(self, instruments: Instruments, entity: Entity, accepted_at: float) -> None:
+        self._instruments = instruments
+        self._entity = entity
+        self._accepted_at = accepted_at  # its command, on Trio's clock
+        self._began = trio.current_time()
+        self._told: list[Callable[[], None]] = []
+
+    def begin(self) -> None:
+        """Notes that its handler starts now."""
+        self._began = trio.current_time()
+
+    def tell(self) -> None:
+        """Tells it all, in order."""
+        for tell in self._told:
+            tell()
+
+    def finished(
+        self, envelope: Envelope | None, outcome: str, codec: Codec, sent: Sequence[Outgoing]
+    ) -> None:
+        """Notes that the command leaves its mailbox, with what its handler sends."""
+        duration, waited = trio.current_time() - self._began, max(0.0, self._began - self._accepted_at)
+        name, command_id = (envelope.name, envelope.command_id) if envelope else ("", "")
+        instruments, entity = self._instruments, self._entity
+        if sent:
+            children = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in sent]
+            self._told.append(partial(instruments.sent_each, children))
+        self._told.append(partial(instruments.handled, entity, name, command_id, outcome, waited, duration))
+
+    def failed(self, envelope: Envelope, attempt: int, again_in: float, error: BaseException) -> None:
+        """Notes that the command is tried again."""
+        what = (self._entity, envelope.name, envelope.command_id, attempt, again_in, type(error).__name__)
+        self._told.append(partial(self._instruments.failed, *what))
+
+    def dead(self, envelope: Envelope | None, command_id: str, attempts: int, error: BaseException) -> None:
+        """Notes that the command becomes a dead letter."""
+        name = envelope.name if envelope else ""
+        what = (self._entity, name, command_id, attempts, type(error).__name__)
+        self._told.append(partial(self._instruments.dead, *what))
