@@ -38,6 +38,7 @@ from trioqueue.stores.redis.batch import Batcher, ClaimSection, CommitSection, S
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.layout import DECLINE_US, LAYOUT, PARTITIONS, check_server
 from trioqueue.stores.redis.lease import keep_lease, now
+from trioqueue.stores.redis.parking import Waiter
 from trioqueue.stores.redis.replicas import Replicas, open_replicas
 from trioqueue.stores.redis.replies import (
     FOREIGN_KEY,
@@ -160,7 +161,7 @@ class RedisStore:
     async def _section(self, add: Callable[[SectionT], None], section: SectionT) -> object:
         """Adds a section and waits for its answer; a cancelled caller leaves, the answer is read and dropped."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        waiter = _Waiter()
+        waiter = Waiter()
         section.answer = waiter.answer
         add(section)
         result = await waiter.wait()
@@ -502,34 +503,6 @@ class RedisStore:
             self._sieve,
             joined_at=self._joined_at,
         )
-
-
-class _Waiter:
-    """A task that waits for its section's answer."""
-
-    __slots__ = ("_answered", "_result", "_task")
-
-    def __init__(self) -> None:
-        # Not None exactly while the task waits: whoever sets it to None owns the wake-up.
-        self._task: trio.lowlevel.Task | None = None
-        self._answered = False
-        self._result: object = None
-
-    def answer(self, result: object) -> None:
-        self._answered, self._result = True, result
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
-
-    async def wait(self) -> object:
-        if not self._answered:  # a closed transport answers at once
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._leave)
-        return self._result
-
-    def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
 
 def _nobody(_hint: Hint) -> None:
