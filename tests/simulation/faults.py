@@ -53,6 +53,8 @@ class Plan:
     odds: Odds
     seconds: float  # while things go wrong
     blows: tuple[Blow, ...]
+    operates: float  # seconds between two things that an operator asks; 0: there is none
+    ticks: float  # seconds between two ticks of a schedule; 0: there is none
 
 
 def _draw_odds(dice: Random) -> Odds:
@@ -133,4 +135,6 @@ def draw(seed: int) -> Plan:
         odds=_draw_odds(dice),
         seconds=seconds,
         blows=tuple(_draw_blows(dice, seconds, lease)),
+        operates=dice.choice([0.0, 0.3, 0.8]),
+        ticks=dice.choice([0.0, 0.0, 0.3, 1.0]),
     )
