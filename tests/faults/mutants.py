@@ -43,8 +43,8 @@ SCRIPTS: dict[str, list[Edit]] = {
     "claim takes the entity out of wake": [
         (
             "lib/begin.lua",
-            "redis.call('HSET', x.e, 'mode', 'active', 'epoch', epoch)",
-            "redis.call('HSET', x.e, 'mode', 'active', 'epoch', epoch)\n    redis.call('ZREM', WAKE, x.name)",
+            "local commands = batch(x.q, fetch)",
+            "local commands = batch(x.q, fetch)\n    redis.call('ZREM', WAKE, x.name)",
         )
     ],
     "no quarantine": [("join.lua", "if not fresh or known ~= '' then", "if false then")],
@@ -93,14 +93,14 @@ async def _send_children_first(self: Worker, finished: Finished) -> CommitAnswer
     return await _commit(self, finished)
 
 
-_commit: Callable[[Worker, Finished], Any] = Worker._commit
+_commit: Callable[[Worker, Finished], Any] = Worker.commit
 
 METHODS: dict[str, list[tuple[type, str, Any]]] = {
     "a worker without its lease": [
         (Incarnation, "_watch", _watch_nothing),
         (Incarnation, "trusted", _trusts_always),
     ],
-    "children beside the commit": [(Worker, "_commit", _send_children_first)],
+    "children beside the commit": [(Worker, "commit", _send_children_first)],
 }
 
 

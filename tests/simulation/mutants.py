@@ -21,7 +21,7 @@ _commit = MemoryServer.commit
 _beat = MemoryServer.beat
 _claim = MemoryServer.claim
 _join = MemoryServer.join
-_judge = Turns._judge
+_judge = Turns.judge
 _move = MemoryServer._move
 _reap = MemoryServer.reap
 _move_due = MemoryServer.move
@@ -193,7 +193,7 @@ MUTANTS: dict[str, Callable[[], Sequence[Any]]] = {
     ],
     "send without dedup": lambda: [patch.object(Producer, "takes", _no_dedup)],
     "send remembers the last number alone": lambda: [patch.object(Producer, "takes", _last_number)],
-    "state stays dirty after a failure": lambda: [patch.object(Turns, "_judge", _dirty_state)],
+    "state stays dirty after a failure": lambda: [patch.object(Turns, "judge", _dirty_state)],
     "children are sent at once": lambda: [patch.object(Context, "send", _children_at_once)],
     "no quarantine": lambda: [patch.object(MemoryServer, "join", _join_without_quarantine)],
     "requests for any generation": lambda: [patch.object(MemoryServer, "_check_generation", _no_generations)],

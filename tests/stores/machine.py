@@ -120,7 +120,7 @@ class StoreMachine(OperatorMachine):
         answers = self.ask(
             f"{self.name(member)} claims {', '.join(map(str, some))} (fetch={fetch}, have={have})",
             lambda: self.sections(member, add, claim_answer, wishes),
-            lambda: [self.memory.claim(member, *wish[:3], eager=wish.eager) for wish in wishes],
+            lambda: [self.memory.claim_wished(member, wish) for wish in wishes],
         )
         if isinstance(answers, list):
             for entity, answer in zip(some, answers, strict=True):
@@ -254,7 +254,8 @@ class StoreMachine(OperatorMachine):
 
     def child(self, entity: Entity, seconds: int | None) -> Outgoing:
         name = self.command()
-        terms = None if seconds is None else Terms(name.decode(), seconds * 1_000_000)
+        urgent = seconds in (0, 8)
+        terms = None if seconds is None else Terms(name.decode(), seconds * 1_000_000, urgent=urgent)
         return Outgoing(entity, name, terms)
 
     def is_sound(self, member: Member, commit: Commit) -> bool:

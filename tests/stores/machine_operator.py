@@ -116,8 +116,7 @@ class OperatorMachine(SendMachine):
             expected = 1 if expected is None else None if expected % 2 else expected + 1
         following = None if how == 4 else (expected or 0) + 1
         self.ask(
-            f"{client} moves {schedule} from {expected} to {following}, "
-            f"{entity} gets {command.data.decode() if command else 'nothing'}",
+            f"{client} moves {schedule} from {expected} to {following}, {entity} gets {command}",
             lambda: run(store.tick(schedule, expected, following, command)),
             lambda: memory.tick(schedule, expected, following, command),
         )

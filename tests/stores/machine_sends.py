@@ -59,24 +59,29 @@ WINDOW_MS = 15_000
 
 @attrs.frozen
 class Asks:
-    """What is asked for the commands of a group: every second one is put off; with a key, the group is one command."""
+    """What is asked for the commands of a group: every second one is put off; with a key, the group is one command.
+
+    Of urgent ones, every third one is not.
+    """
 
     delay: int = 0
     key: str = ""
+    urgent: bool = False
     bare: bool = True  # without terms where nothing is asked
 
     def of(self, number: int, name: str) -> Terms | None:
         delay = self.delay if number % 2 == 0 else 0
-        if not delay and not self.key and self.bare:
+        urgent = self.urgent and number % 3 != 1
+        if not delay and not self.key and not urgent and self.bare:
             return None
-        return Terms(name, delay * 1_000_000, self.key, WINDOW_MS if self.key else 0)
+        return Terms(name, delay * 1_000_000, self.key, WINDOW_MS if self.key else 0, urgent=urgent)
 
 
 NOTHING = Asks()
 ASKS = st.one_of(
     st.just(NOTHING),
-    st.builds(Asks, delay=DELAYS, bare=st.booleans()),
-    st.builds(Asks, delay=DELAYS, key=st.sampled_from(["", *WORDS])),
+    st.builds(Asks, delay=DELAYS, urgent=st.booleans(), bare=st.booleans()),
+    st.builds(Asks, delay=DELAYS, key=st.sampled_from(["", *WORDS]), urgent=st.booleans()),
 )
 
 
@@ -279,7 +284,8 @@ class SendMachine(FleetMachine):
         for entity in sent.entities():
             for one in taken:
                 if one.entity == entity and not (one.terms and one.terms.delay_us):
-                    memory._push(entity, Queued(now, one.data), prefer=here)
+                    urgent = one.terms is not None and one.terms.urgent
+                    memory._push(entity, Queued(now, one.data, urgent), prefer=here)
         for one in taken:
             if one.terms and one.terms.delay_us:
                 memory._accept(one, prefer=here)
@@ -288,7 +294,7 @@ class SendMachine(FleetMachine):
             box = memory.mailboxes.get(wish.entity)
             mine = here and member and box and box.owner == here and wish.entity in heard
             if mine and box and member and (box.mode is Mode.PARKED or wish.entity in repeated):
-                claims[wish.entity] = memory.claim(member, wish.entity, wish.have, wish.fetch)
+                claims[wish.entity] = memory.claim_wished(member, wish)
         return words, claims
 
     def overfull(self, group: Group, before: list[Outgoing]) -> Entity | None:

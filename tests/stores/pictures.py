@@ -38,7 +38,8 @@ def memory_picture(memory: MemoryServer) -> dict[str, Any]:
         ),
         "details": {
             entity: (
-                [one.accepted_us for one in box.queue],
+                [(one.accepted_us, one.urgent) for one in box.queue],
+                max(0, box.fetched - box.done),
                 box.marked,
                 box.proven,
                 box.unknown_since_us,
@@ -68,7 +69,7 @@ def memory_picture(memory: MemoryServer) -> dict[str, Any]:
         ),
         # In the order in which they will be moved.
         "later": [
-            (one.due[0], name, str(one.entity), one.queued.accepted_us, one.queued.data)
+            (one.due[0], name, str(one.entity), one.queued.accepted_us, one.queued.urgent, one.queued.data)
             for name, one in sorted(memory.later.commands.items(), key=lambda item: item[1].due)
         ],
         "keys": {key: name for key, (_, name) in memory.keys.items()},
@@ -147,7 +148,8 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
         if fields or queue:
             entities[entity] = _snapshot(fields, tuple(data for _, _, data in queued))
             details[entity] = (
-                [int(accepted) for accepted, _, _ in queued],
+                [(int(accepted), accepted[:1] == b"+") for accepted, _, _ in queued],
+                max(0, int(fields.get("fetched", 0)) - int(fields.get("done", 0))),
                 fields.get("mark", ""),
                 fields.get("proven") == "1",
                 _number(fields, "unknown"),
@@ -155,7 +157,7 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
                 _paused(fields),
                 fields.get("overruled") == "1",
             )
-            marks = len(details[entity][4])
+            marks = len(details[entity][5])
             assert int(fields.get("cancels", 0)) == marks, (
                 f"{entity} counts its cancelled commands wrongly: {fields}"
             )
@@ -221,7 +223,7 @@ def _later(index: list[Any], envelopes: dict[bytes, bytes]) -> list[tuple[Any, .
         kept, accepted, size, rest = envelopes[name].split(b" ", 3)
         assert kept == number, f"{name} is kept as {kept}, and waits as {number}"
         entity, data = rest[: int(size)], rest[int(size) :]
-        later.append((round(due), name.decode(), entity.decode(), int(accepted), data))
+        later.append((round(due), name.decode(), entity.decode(), int(accepted), accepted[:1] == b"+", data))
     assert len(later) == len(envelopes), f"of {set(envelopes)} only {later} will be due"
     return later
 

@@ -67,8 +67,8 @@ MUTANTS: dict[str, Change] = {
         "local crashed = true",
     ),
     "a retry does not count in done": (
-        "text(done + pops + 1))\n            if retry_ms",
-        "text(done + pops))\n            if retry_ms",
+        "text(done + pops + 1), 'fetched'",
+        "text(done + pops), 'fetched'",
     ),
     "emptied and still in wake": (
         "redis.call('ZREM', WAKE, name)\n            forget_cancels",
@@ -127,12 +127,12 @@ MUTANTS: dict[str, Change] = {
     "a refused group claims": ("and mine and x.heard then", "and mine then"),
     "a known key fences a worker": ("elseif not new and not too_large then", "elseif not too_large then"),
     "children that are put off are lost": (
-        "put_off(KEYS[later], KEYS[later + 1], name, id, envelope, delay_us, now)",
-        "type(later)",
+        "put_off(KEYS[later], KEYS[later + 1], name, id, envelope, delay_us, now, argument())",
+        "type(argument())",
     ),
     "what is due goes to whoever moves it": (
-        "{ one.command }, nil, now)",
-        "{ one.command }, incarnation, now)",
+        "x.eager = h[3]\n            queue(x, h[1], h[2], nil, now)",
+        "queue(x, h[1], h[2], incarnation, now)",
     ),
     "what is kept awake has work": ("park(x, owner)", "own(x, owner)"),
     "what is held back is kept awake": ("if not h[3] and not type_held(x.name) then", "if not h[3] then"),
@@ -165,8 +165,8 @@ MUTANTS: dict[str, Change] = {
     ),
     "a change of owner ends a pause": ("if redis.call('HGET', x.e, 'paused') then", "if false then"),
     "an entity of a held type is handed on": (
-        "not type_held(x.name) and choose(x.load, nil, owner)",
-        "choose(x.load, nil, owner)",
+        "if not type_held(x.name) then\n            to =",
+        "if true then\n            to =",
     ),
     "an entity of a held type is assigned": (
         "not type_held(x.name) and choose(x.load, nil, nil)",
@@ -191,7 +191,23 @@ MUTANTS: dict[str, Change] = {
     ),
     "what is discarded is delivered": ("elseif where == 'head' then", "else"),
     "a tick counts for everybody": ("if ARGV[4] == '' or stored ~= ARGV[3] then", "if ARGV[4] == '' then"),
-    "a silent tick sends": ("if ARGV[7] ~= '' then", "if true then"),
+    "an urgent command overtakes what was fetched": (
+        "math.max(0, tonumber(h[1] or 0) - tonumber(h[2] or 0) - settled)",
+        "0",
+    ),
+    "an urgent child spares what its parent has settled": ("name == parent and pops or 0", "0"),
+    "an urgent command is the last": ("if behind then", "if false then"),
+    "the newest of the urgent is the first": ("while waits(high) do", "while false do"),
+    "a retry gives a place of what was fetched up": (
+        "'fetched', text(fetched + 1)",
+        "'fetched', text(fetched)",
+    ),
+    "a purge leaves the places of what was fetched": ("moved_on(E, count)", "moved_on(E, 0)"),
+    "a redelivered head may be overtaken": ("moved_on(E, -1)", "moved_on(E, 0)"),
+    "what is put off forgets that it is urgent": (
+        "' ' .. lane .. text(now) .. ' ' .. #name",
+        "' ' .. text(now) .. ' ' .. #name",
+    ),
     "a head that waits for an operator was never tried": (
         "local stays = retry_ms ~= '' or pause ~= ''",
         "local stays = retry_ms ~= ''",

@@ -15,7 +15,7 @@ from trioqueue.protocol.turn import Ending
 from trioqueue.runtime.context import TurnSlot
 from trioqueue.runtime.finished import Finished, Hold
 from trioqueue.runtime.running import Running, TurnScope
-from trioqueue.stores.contract import CommitAnswer, Next
+from trioqueue.stores.contract import ClaimAnswer, Claimed, CommitAnswer, Empty
 from trioqueue.stores.reports import Queued
 
 if TYPE_CHECKING:
@@ -48,26 +48,29 @@ class Overlap:
         self._provided = provided
         self._under_way: dict[bytes, UnderWay] = {}
 
-    async def serve(self) -> str:
+    async def serve(self, held: Claimed | Empty) -> str:
         """Handles and commits until the entity is to be let go of; says why."""
         worker = self._worker
+        answer: ClaimAnswer | CommitAnswer = held
         while True:
-            self._begin(worker.hand)
-            answer = await self._commit_ended()
-            if answer is None and self._may_look():
-                answer = await worker.commit(self._turns.look())
-            if isinstance(answer, str):
-                return answer
-            if answer is None:
-                if worker.lets_go() and not self._oldest_runs():
-                    return "handoff"
-                await worker.wait_news()
-                continue
-            if not isinstance(answer, Next):
-                held = await worker.until_claimed(answer)
-                if isinstance(held, str):
-                    return held
+            if not worker.hand:
+                rested = await worker.until_claimed(answer)
+                if isinstance(rested, str):
+                    return rested
+                answer = rested
             self._forget_all_but(worker.hand)
+            self._begin(worker.hand)
+            stepped = await self._commit_ended()
+            if isinstance(stepped, str):
+                return stepped
+            if stepped is None and self._may_look():
+                stepped = await worker.commit(self._turns.look())
+            if stepped is not None:
+                answer = stepped
+            elif worker.lets_go() and not self._oldest_runs():
+                return "handoff"
+            else:
+                await worker.wait_news()
 
     def _begin(self, hand: Sequence[Queued]) -> None:
         """Starts the handlers of the oldest commands, as many as may run."""
@@ -147,12 +150,12 @@ class Overlap:
             self._under_way.pop(data).running.let_go()
 
 
-async def overlap(worker: "Worker", nursery: trio.Nursery, provided: Any) -> str:
+async def overlap(worker: "Worker", nursery: trio.Nursery, provided: Any, held: Claimed | Empty) -> str:
     """Handles an entity's commands, several at a time; answers why to leave the activation.
 
     Children: the handlers, which end with it.
     """
     async with trio.open_nursery() as handlers:
-        why = await Overlap(worker, handlers, nursery, provided).serve()
+        why = await Overlap(worker, handlers, nursery, provided).serve(held)
         handlers.cancel_scope.cancel()
     return why

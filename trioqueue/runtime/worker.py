@@ -469,18 +469,14 @@ class Worker:
 
     async def _work(self, nursery: trio.Nursery, provided: Any, held: Claimed | Empty) -> str:
         """Handles and commits, one command after another; answers why to leave the activation."""
-        if isinstance(held, Empty):
-            rested = await self.until_claimed(held)
-            if isinstance(rested, str):
-                return rested
         if self._service.policy.overlap > 1:
             self._news = trio.Event()
             try:
-                return await overlap(self, nursery, provided)
+                return await overlap(self, nursery, provided, held)
             finally:
                 self._news = None
+        answer: ClaimAnswer | CommitAnswer = held
         while True:
-            answer: CommitAnswer | None = None
             scope = TurnScope()
             try:
                 while self.hand:
@@ -490,10 +486,10 @@ class Worker:
                     answer = taken or answer
             finally:
                 scope.leave(sys.exception())
-            assert answer is not None
             rested = await self.until_claimed(answer)
             if isinstance(rested, str):
                 return rested
+            answer = rested
 
     async def _take(
         self, nursery: trio.Nursery, provided: Any, scope: TurnScope

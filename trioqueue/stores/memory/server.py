@@ -119,7 +119,7 @@ class MemoryServer(Operating):
         for wish in wishes:
             box = self.mailboxes.get(wish.entity)
             if here and member and box and box.owner == here and (box.mode is Mode.PARKED or not taken):
-                answers.append((wish.entity, self._claim_wished(member, wish)))
+                answers.append((wish.entity, self.claim_wished(member, wish)))
             else:
                 answers.append((wish.entity, NotClaimed()))
         return duplicate, answers
@@ -225,7 +225,8 @@ class MemoryServer(Operating):
         return self.producers[producer].void(sequence)
 
     # -------------------------------------------------------------------------------- the owner's requests
-    def _claim_wished(self, member: Member, wish: ClaimWish) -> ClaimAnswer:
+    def claim_wished(self, member: Member, wish: ClaimWish) -> ClaimAnswer:
+        """Begins with an entity as a wish says."""
         return self.claim(member, wish.entity, wish.have, wish.fetch, eager=wish.eager)
 
     def claim(
