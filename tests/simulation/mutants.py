@@ -235,13 +235,11 @@ def _ticks_for_everybody(
     schedule: str,
     expected_ms: int | None,
     following_ms: int | None,
-    command: Outgoing,
-    *,
-    silent: bool,
+    command: Outgoing | None = None,
 ) -> Tick:
     if following_ms is not None and expected_ms is not None:
         self.schedules[schedule] = expected_ms
-    return _tick(self, schedule, expected_ms, following_ms, command, silent=silent)
+    return _tick(self, schedule, expected_ms, following_ms, command)
 
 
 def _ticks_in_silence(
@@ -249,11 +247,9 @@ def _ticks_in_silence(
     schedule: str,
     expected_ms: int | None,
     following_ms: int | None,
-    command: Outgoing,
-    *,
-    silent: bool,
+    command: Outgoing | None = None,
 ) -> Tick:
-    return _tick(self, schedule, expected_ms, following_ms, command, silent=True)
+    return _tick(self, schedule, expected_ms, following_ms)
 
 
 async def _keeps_no_schedule(*_: Any) -> None:

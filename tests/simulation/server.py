@@ -147,10 +147,10 @@ class SimulatedServer(MemoryServer):
             self.write(history.Held(trio.current_time(), str(entity), bool(why)))
         return changed
 
-    def hold(self, entity_type: str, *, held: bool) -> bool:
-        changed = super().hold(entity_type, held=held)
+    def hold(self, entity_type: str, why: str) -> bool:
+        changed = super().hold(entity_type, why)
         if changed:
-            self.write(history.Held(trio.current_time(), entity_type, held))
+            self.write(history.Held(trio.current_time(), entity_type, bool(why)))
         return changed
 
     def purge(
@@ -186,18 +186,17 @@ class SimulatedServer(MemoryServer):
         schedule: str,
         expected_ms: int | None,
         following_ms: int | None,
-        command: Outgoing,
-        *,
-        silent: bool,
+        command: Outgoing | None = None,
     ) -> Tick:
-        at, name = trio.current_time(), orjson.loads(command.data)["i"]
-        number = self.rings.setdefault(name, -1 - len(self.rings))
-        if -number == len(self.rings):
-            self.write(history.Asked(at, number, str(command.entity), "", "done", bounded=False))
-        tick = super().tick(schedule, expected_ms, following_ms, command, silent=silent)
+        at, number = trio.current_time(), 0
+        if command is not None:
+            number = self.rings.setdefault(orjson.loads(command.data)["i"], -1 - len(self.rings))
+            if -number == len(self.rings):
+                self.write(history.Asked(at, number, str(command.entity), "", "done", bounded=False))
+        tick = super().tick(schedule, expected_ms, following_ms, command)
         self.ticked_at = at if tick.moved else self.ticked_at
         if tick.moved and expected_ms is not None:
-            self.write(history.Ticked(at, schedule, expected_ms, 0 if silent else number))
+            self.write(history.Ticked(at, schedule, expected_ms, number))
         return tick
 
     # -------------------------------------------------------------------------------- names

@@ -127,8 +127,12 @@ class SimulatedStore:
     def abandon(self, group: Group) -> None:
         self._unsettled.pop(group.sequence, None)
 
-    async def claim(self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64) -> ClaimAnswer:
-        return await self._ask(f"claim {entity}", lambda server: server.claim(member, entity, have, fetch))
+    async def claim(
+        self, member: Member, entity: Entity, *, have: str = "", fetch: int = 64, eager: bool = False
+    ) -> ClaimAnswer:
+        return await self._ask(
+            f"claim {entity}", lambda server: server.claim(member, entity, have, fetch, eager=eager)
+        )
 
     async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
         return await self._ask(f"commit {commit.entity}", lambda server: server.commit(member, commit))
@@ -205,20 +209,28 @@ class SimulatedStore:
         schedule: str,
         expected_ms: int | None,
         following_ms: int | None,
-        command: Outgoing,
-        *,
-        silent: bool = False,
+        command: Outgoing | None = None,
     ) -> Tick:
         return await self._ask(
-            f"tick {schedule}",
-            lambda server: server.tick(schedule, expected_ms, following_ms, command, silent=silent),
+            f"tick {schedule}", lambda server: server.tick(schedule, expected_ms, following_ms, command)
         )
+
+    async def keep(self, member: Member, entities: Sequence[Entity], keep_ms: int) -> int:
+        return await self._ask("keep", lambda server: server.keep(member, entities, keep_ms))
+
+    async def watch(self, entity_type: str, keep_ms: int) -> None:
+        await self._ask(
+            f"watch {entity_type}", lambda server: server.watch(self.client, entity_type, keep_ms)
+        )
+
+    async def tell_events(self, data: bytes) -> bool:
+        return await self._ask("tell events", lambda server: server.tell_events(data))
 
     async def pause(self, entity: Entity, why: str) -> bool:
         return await self._ask(f"pause {entity} {why}", lambda server: server.pause(entity, why))
 
-    async def hold(self, entity_type: str, *, held: bool) -> bool:
-        return await self._ask(f"hold {held}", lambda server: server.hold(entity_type, held=held))
+    async def hold(self, entity_type: str, why: str) -> bool:
+        return await self._ask(f"hold {why}", lambda server: server.hold(entity_type, why))
 
     async def queued(self, entity: Entity, offset: int, count: int) -> tuple[Queued, ...]:
         def run(server: SimulatedServer) -> tuple[Queued, ...]:

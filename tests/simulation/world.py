@@ -280,7 +280,7 @@ class World:
         for entity, box in list(self.server.mailboxes.items()):
             if box.paused:
                 self.server.pause(entity, "")
-        self.server.hold("ledger", held=False)
+        self.server.hold("ledger", "")
 
     async def _heal(self) -> None:
         """Waits as long as healing may take, and sees whether somebody works at all that was accepted before."""
@@ -346,8 +346,8 @@ class World:
                 worker = incarnation._workers.get(entity)
                 if worker is None:
                     return "it has no worker"
-                if box.mode is Mode.ACTIVE and worker._turns.epoch != box.epoch:
-                    return f"its worker has the epoch {worker._turns.epoch}"
+                if box.mode is Mode.ACTIVE and worker.turns.epoch != box.epoch:
+                    return f"its worker has the epoch {worker.turns.epoch}"
                 if worker._parked and worker._sleeper is not None and not worker.claiming:
                     return "its worker sleeps"
                 return ""

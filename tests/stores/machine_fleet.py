@@ -164,12 +164,15 @@ class FleetMachine(RuleBasedStateMachine):
             lambda: self.memory.retire(member),
         )
 
-    @rule(number=numbers, watches=st.sampled_from(["", "", "", "a", "*"]))
-    def one_beats(self, number: int, watches: str) -> None:
-        """Beats; sometimes its client says first that it watches a type, or any more."""
-        if watches:
-            self.watch(self.pod(number), watches, 15_000 if number else 0)
+    @rule(number=numbers)
+    def one_beats(self, number: int) -> None:
         self.beat(self.pod(number))
+
+    @rule(number=numbers, entity_type=st.sampled_from(["a", "*"]), ends=one_in_three)
+    def one_watches(self, number: int, entity_type: str, ends: bool) -> None:
+        """A client says that it watches, or does not any more; a pod learns of it."""
+        self.watch(self.pod(number), entity_type, 0 if ends else 15_000)
+        self.beat(self.pod(number + 1))
 
     def watch(self, member: Member, entity_type: str, keep_ms: int) -> None:
         client = client_of(member.incarnation)
@@ -262,9 +265,9 @@ class FleetMachine(RuleBasedStateMachine):
             memory,
         )
 
-    @rule(number=numbers, listed=st.lists(entities, max_size=4), keeps=one_in_three)
-    def one_assigns_or_keeps(self, number: int, listed: list[Entity], keeps: bool) -> None:
-        (self.keep_awake if keeps else self.assign)(self.pod(number), listed)
+    @rule(number=numbers, listed=st.lists(entities, max_size=4))
+    def one_assigns(self, number: int, listed: list[Entity]) -> None:
+        self.assign(self.pod(number), listed)
 
     def assign(self, member: Member, listed: list[Entity]) -> None:
         """One call, as the order in which further ones are named is free."""
@@ -280,6 +283,10 @@ class FleetMachine(RuleBasedStateMachine):
             redis,
             lambda: sorted(map(str, self.memory.assign(member, listed))),
         )
+
+    @rule(number=numbers, listed=st.lists(entities, max_size=3, unique=True))
+    def one_keeps(self, number: int, listed: list[Entity]) -> None:
+        self.keep_awake(self.pod(number), listed)
 
     def keep_awake(self, member: Member, listed: list[Entity]) -> None:
         self.ask(

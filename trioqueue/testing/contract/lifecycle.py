@@ -254,9 +254,9 @@ async def check_requests_out_of_place_change_nothing(harness: StoreHarness) -> N
                 assert not await store.release(member, A, before.epoch, "idle")
             if mode is Mode.ACTIVE:
                 assert not await store.release(member, A, None, "handoff")
-            else:
+            if mode is not Mode.IDLE:
                 await store.keep(member, [A], 9000)
-            if mode is Mode.IDLE:
+            else:
                 await store.assign(member, [A])
                 assert not await store.cancel(A, "id")
             world = await harness.world()
