@@ -267,6 +267,21 @@ def inspection(answer: Any) -> Inspection:
     )
 
 
+def counters(meta: dict[bytes, bytes]) -> tuple[int, int, int]:
+    """Reads from `meta` how many entities are ready, likewise of types that are held back, and the dead letters."""
+    held_types = meta.get(b"held", b"").split()
+    ready = held = dead = 0
+    for field, value in meta.items():
+        kind, _, entity_type = field.partition(b":")
+        if kind == b"ready" and entity_type in held_types:
+            held += int(value)
+        elif kind == b"ready":
+            ready += int(value)
+        elif kind == b"dead":
+            dead += int(value)
+    return ready, held, dead
+
+
 def send_claim_answer(answer: Any) -> SendClaimAnswer:
     """Reads what a send says of one wish."""
     return NotClaimed() if answer[0] == b"NOT_CLAIMED" else claim_answer(answer)

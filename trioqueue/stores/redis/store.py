@@ -48,6 +48,7 @@ from trioqueue.stores.redis.replies import (
     check_word,
     claim_answer,
     commit_answer,
+    counters,
     element_of,
     entity_of,
     hint_of,
@@ -476,19 +477,7 @@ class RedisStore:
         return StoreStatistics(pods, owned, wakes + ready + held, ready, after[2], put_off, held)
 
     async def _counters(self) -> tuple[int, int, int]:
-        """Reads how many entities are ready, and likewise of types that are held back, and the dead letters."""
-        meta = await self._read("HGETALL", self._keys.meta)
-        held_types = meta.get(b"held", b"").split()
-        ready = held = dead = 0
-        for field, value in meta.items():
-            kind, _, entity_type = field.partition(b":")
-            if kind == b"ready" and entity_type in held_types:
-                held += int(value)
-            elif kind == b"ready":
-                ready += int(value)
-            elif kind == b"dead":
-                dead += int(value)
-        return ready, held, dead
+        return counters(await self._read("HGETALL", self._keys.meta))
 
     def hold_lease(
         self, member: Member, lease: Lease, report: Callable[[Report], None]
