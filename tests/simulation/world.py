@@ -304,8 +304,8 @@ class World:
                 worker = incarnation._workers.get(entity)
                 if worker is None:
                     return "it has no worker"
-                if box.mode is Mode.ACTIVE and worker._turns.epoch != box.epoch:
-                    return f"its worker has the epoch {worker._turns.epoch}"
+                if box.mode is Mode.ACTIVE and worker.turns.epoch != box.epoch:
+                    return f"its worker has the epoch {worker.turns.epoch}"
                 if worker._parked and worker._sleeper is not None and not worker.claiming:
                     return "its worker sleeps"
                 return ""
