@@ -58,7 +58,7 @@ nitpick_ignore_regex = [
         r"(attrs?|trio|typing|typing_extensions|collections|contextlib|types|uuid|datetime|decimal)\..*",
     ),
     # Type variables, and what is only there for checkers or tests.
-    ("py:class", r"(.*\.)?([A-Z]|CommandType|MemoryServer|Store)"),
+    ("py:class", r"(.*\.)?([A-Z]|Id|CommandType|MemoryServer|Store)"),
 ]
 
 
