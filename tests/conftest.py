@@ -3,10 +3,15 @@
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from redis_servers import RedisServer, find_servers
 
 pytest_plugins = ["report"]
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+hypothesis.settings.register_profile("trioqueue", deadline=None)
+hypothesis.settings.load_profile("trioqueue")
 
 
 def pytest_sessionstart() -> None:

@@ -19,6 +19,7 @@ from trioqueue import (
     EntityPolicy,
     Registry,
     Retry,
+    Status,
     command,
     entity_id,
     open_atomic_queues,
@@ -87,6 +88,7 @@ async def test_what_nobody_can_read_or_knows_is_a_dead_letter_too(
         assert (unreadable.command, unreadable.envelope) == ("", raw)
         assert unreadable.error.startswith("DecodeError: ")
         assert (unknown.command, unknown.error.partition(":")[0]) == ("paint", "UnknownCommand")
+        assert (unreadable.attempts, unknown.attempts) == (0, 0), "no handler has had them"
         await trio.sleep(1)
         assert await queues.redeliver(unreadable)
         await queues.wait_settled()
@@ -182,7 +184,11 @@ async def test_the_outcome_of_a_letter_is_that_of_its_last_delivery(
     works.jammed.clear()
     (letter,) = await queues.dead_letters("lamp")
     assert letter.command_id == receipt.command_id
+    assert await queues.status(receipt) == Status("finished", "dead")
+    await queues.pause("lamp", "a")
     await queues.redeliver(letter)
+    assert await queues.status(receipt) == Status("pending")
+    await queues.resume("lamp", "a")
     await queues.wait_settled()
     assert await queues.result(receipt) == 1
 

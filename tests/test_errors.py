@@ -3,8 +3,11 @@ import inspect
 import pickle
 
 import pytest
+import trio
+from fleet import Note
+from redis_servers import RedisServer
 
-from trioqueue import _errors
+from trioqueue import Limits, _errors, open_atomic_queues
 from trioqueue._errors import (
     AccessDenied,
     BadDeclaration,
@@ -103,6 +106,30 @@ CLASSES = sorted(classes(), key=name_of)
 def test_every_class_says_who_raises_it(cls: type[Exception]) -> None:
     assert cls.__doc__
     assert cls is TrioqueueError or "aised" in cls.__doc__
+
+
+async def test_a_store_that_goes_away_while_the_queues_are_open_is_unavailable_too() -> None:
+    """And nothing of what was asked of it meanwhile is done when it is back, as its description says."""
+    says = " ".join((StoreUnavailable.__doc__ or "").split())
+    assert "Once the queues are open" in says
+    with RedisServer(appendonly=True) as redis, trio.fail_after(30):
+        async with open_atomic_queues(redis.url, limits=Limits(unanswered=0.3)) as queues:
+            redis.kill()
+            for _ in range(2):  # the link may not have noticed yet when the first one is sent
+                with pytest.raises((StoreUnavailable, OutcomeUnknown)) as caught:
+                    await queues.send(Note("before", 1))
+            assert caught.type is StoreUnavailable
+            with pytest.raises(StoreUnavailable, match="nothing was sent"):
+                await queues.send(Note("meanwhile", 1))
+            redis.restart()
+            while True:
+                try:
+                    await queues.send(Note("after", 1))
+                    break
+                except StoreUnavailable:
+                    continue
+            assert (await queues.inspect("ledger", "meanwhile")).pending == 0
+            assert (await queues.inspect("ledger", "after")).pending == 1
 
 
 def test_values_are_attributes() -> None:

@@ -29,6 +29,8 @@ def box(mode: Mode, pending: int = 0, **seen: Any) -> Mailbox:
         "paused_for": 300.0 if mode is Mode.PAUSED else None,
         "paused_why": "by an operator" if mode is Mode.PAUSED else "",
         "type_paused": False,
+        "type_paused_for": 60.0 if seen.get("type_paused") else None,
+        "type_paused_why": "maintenance" if seen.get("type_paused") else "",
         "state_bytes": 0,
     }
     return Mailbox(**{**usual, **seen})
@@ -224,6 +226,14 @@ SENTENCES: dict[str, tuple[Mailbox, str]] = {
     "of a paused type": (
         box(Mode.READY, 2, type_paused=True),
         """
+        The type of lamp/a has been paused for 60 s (maintenance), and lamp/a has 2 commands queued,
+        the first accepted 4 min ago:
+        nothing starts before resume('lamp').
+        """,
+    ),
+    "of a type that an older release has paused": (
+        box(Mode.READY, 2, type_paused=True, type_paused_why="", type_paused_for=None),
+        """
         The type of lamp/a is paused, and lamp/a has 2 commands queued, the first accepted 4 min ago:
         nothing starts before resume('lamp').
         """,
@@ -231,21 +241,22 @@ SENTENCES: dict[str, tuple[Mailbox, str]] = {
     "idle, of a paused type": (
         box(Mode.IDLE, type_paused=True),
         """
-        The type of lamp/a is paused, and lamp/a has nothing queued:
+        The type of lamp/a has been paused for 60 s (maintenance), and lamp/a has nothing queued:
         nothing starts before resume('lamp').
         """,
     ),
     "handled, of a paused type": (
         box(Mode.ACTIVE, 1, type_paused=True),
         """
-        The type of lamp/a is paused, and red is still handling switch c1:
+        The type of lamp/a has been paused for 60 s (maintenance), and red is still handling switch c1:
         after that, nothing starts before resume('lamp').
         """,
     ),
     "paused, of a paused type": (
         box(Mode.PAUSED, 1, type_paused=True),
         """
-        lamp/a has been paused for 5 min (by an operator), its type is paused too, and it has 1 command
+        lamp/a has been paused for 5 min (by an operator), its type has been paused for 60 s (maintenance)
+        too, and it has 1 command
         queued, accepted 4 min ago:
         nothing starts before resume('lamp', 'a') and resume('lamp').
         """,
@@ -340,6 +351,8 @@ def test_times_become_durations() -> None:
             paused_since_us=NOW - 7_000_000,
             paused_why="so",
             held=True,
+            held_since_us=NOW - 8_000_000,
+            held_why="so too",
             state_bytes=9,
         ),
     )
@@ -358,6 +371,8 @@ def test_times_become_durations() -> None:
         paused_for=7.0,
         paused_why="so",
         type_paused=True,
+        type_paused_for=8.0,
+        type_paused_why="so too",
         state_bytes=9,
     )
 

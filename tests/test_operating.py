@@ -212,8 +212,8 @@ async def test_a_paused_type_goes_on_within_a_heartbeat(
     await queues.call(Switch("awake", "before"))
     await queues.send(Switch("busy", "busy", 5))
     await trio.sleep(1)
-    assert await queues.pause("lamp") is True
-    assert await queues.pause("lamp") is False
+    assert await queues.pause("lamp", why="a new fuse") is True
+    assert await queues.pause("lamp", why="another one") is False
     receipts = [await queues.send(Switch(lamp, "after")) for lamp in ("awake", "busy", "idle")]
     await queues.call(Spin("a", "other types go on"))
     await trio.sleep(50)
@@ -222,6 +222,10 @@ async def test_a_paused_type_goes_on_within_a_heartbeat(
     for lamp in ("awake", "busy", "idle"):
         box = await queues.inspect("lamp", lamp)
         assert (box.mode, box.type_paused, box.paused_why) == ("ready", True, "")
+        assert (box.type_paused_why, box.type_paused_for) == ("a new fuse", pytest.approx(50, abs=0.1))
+    counted = await queues.statistics()
+    assert (counted.with_work, counted.ready, counted.held) == (3, 0, 3)
+    assert "has been paused for 50 s (a new fuse)" in await queues.explain("lamp", "idle")
     assert "nothing starts before resume('lamp')." in await queues.explain("lamp", "idle")
     assert await queues.resume("lamp") is True
     assert await queues.resume("lamp") is False

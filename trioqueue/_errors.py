@@ -182,11 +182,13 @@ class BadUrl(TrioqueueError):
 
 @attrs.define
 class StoreUnavailable(TrioqueueError):
-    """Tells that no store answers at its address.
+    """Tells that no store answers at its address, or that it serves nobody there; nothing was done.
 
-    Raised by `open_atomic_queues` at once when it cannot connect; nothing was done.  Start the store or correct the
-    address.  Not raised once the queues are open: from then on the connection is made again in the background, and
-    callers wait until they get `OutcomeUnknown`.
+    Raised by `open_atomic_queues` at once when it cannot connect.  Once the queues are open, the connection is made
+    again in the background and callers wait: it is raised then by whatever the link was down for `Limits.unanswered`
+    seconds for, so that nothing of it was sent, and where the server refuses, as a read-only replica does.  Start the
+    store or correct the address, and ask again.  Not raised for what was sent and has no answer: that is
+    `OutcomeUnknown`.
     """
 
     address: str

@@ -58,6 +58,8 @@ class Mailbox:
         paused_for: Seconds since it is paused.
         paused_why: Why that is.
         type_paused: Whether its whole type is paused.
+        type_paused_for: Seconds since that is so.
+        type_paused_why: Why.
         state_bytes: Size of its encoded state.
     """
 
@@ -75,6 +77,8 @@ class Mailbox:
     paused_for: float | None
     paused_why: str
     type_paused: bool
+    type_paused_for: float | None
+    type_paused_why: str
     state_bytes: int
 
 
@@ -107,6 +111,8 @@ def mailbox_of(codec: Codec, entity: Entity, seen: Inspection) -> Mailbox:
         paused_for=since(seen.paused_since_us),
         paused_why=seen.paused_why,
         type_paused=seen.held,
+        type_paused_for=since(seen.held_since_us),
+        type_paused_why=seen.held_why,
         state_bytes=seen.state_bytes,
     )
 
@@ -152,10 +158,11 @@ def _explain_paused(box: Mailbox) -> str:
     name, resumes = _name(box), list[str]()
     if box.mode == Mode.PAUSED or box.paused_why:
         held, its = f"{name} has been paused for {_span(box.paused_for)} ({_short(box.paused_why)})", "it"
-        held += ", its type is paused too" * box.type_paused
+        if box.type_paused:
+            held += f", its type {_type_paused(box)} too"
         resumes.append(f"resume({box.entity_type!r}, {box.entity_id!r})")
     else:
-        held, its = f"The type of {name} is paused", name
+        held, its = f"The type of {name} {_type_paused(box)}", name
     if box.type_paused:
         resumes.append(f"resume({box.entity_type!r})")
     does, then = f"{its} {_work(box)}", "nothing"
@@ -165,6 +172,12 @@ def _explain_paused(box: Mailbox) -> str:
         else:
             does, then = f"{box.owner} is still handling {_first(box.head)}", "after that, nothing"
     return f"{held}, and {does}: {then} starts before {' and '.join(resumes)}."
+
+
+def _type_paused(box: Mailbox) -> str:
+    if not box.type_paused_why:  # by an older release, which notes none
+        return "is paused"
+    return f"has been paused for {_span(box.type_paused_for)} ({_short(box.type_paused_why)})"
 
 
 def _explain_ready(box: Mailbox, head: Head) -> str:

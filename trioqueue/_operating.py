@@ -30,7 +30,8 @@ class DeadLetter:
         traceback: The last error's traceback.  After a timeout it begins with the line where the handler was then.
         tasks: The tasks that its entity still had when the handler had failed, those of `Context.nursery` and of the
             activation, and where each of them waited; "" where there was none.
-        attempts: How often it was tried, counting the end itself, which may have come before its handler started.
+        attempts: How often its handler failed; 0: none ever ran to an end, as nobody could read the command, or knew
+            it, or as pods died with it.
         crashes: Pods that died while they had it.
         accepted_at: When it was accepted, or redelivered last, in seconds of the store's clock since the epoch.
         died_at: When it was given up.
@@ -127,14 +128,14 @@ class Operating:
         Args:
             entity_type: The type.
             entity_id: Whose; None: of all of the type.
-            why: Told by `inspect` and `explain`; of one entity alone, as nothing is noted of a type's pause.
+            why: Told by `inspect` and `explain`.
 
         Returns:
             False: It was paused already.
         """
         self._check_open()
         if entity_id is None:
-            return await self._store.hold(legal_entity_type(entity_type), held=True)
+            return await self._store.hold(legal_entity_type(entity_type), why or OPERATOR)
         return await self._store.pause(_entity(entity_type, entity_id), why or OPERATOR)
 
     async def resume(self, entity_type: str, entity_id: object | None = None, /) -> bool:
@@ -148,7 +149,7 @@ class Operating:
         """
         self._check_open()
         if entity_id is None:
-            return await self._store.hold(legal_entity_type(entity_type), held=False)
+            return await self._store.hold(legal_entity_type(entity_type), "")
         return await self._store.pause(_entity(entity_type, entity_id), "")
 
     async def purge(self, entity_type: str, entity_id: object, /) -> int:
@@ -180,7 +181,7 @@ class Operating:
         return envelope.command_id, envelope.reply_to or ""
 
     async def redeliver(self, letter: DeadLetter, /, *, to: Literal["tail", "head"] = "tail") -> bool:
-        """Puts a dead letter back into its entity's mailbox, with all its attempts.
+        """Puts a dead letter back into its entity's mailbox, with all its attempts; `status` is "pending" from then on.
 
         At the tail it comes after everything that is queued.  At the head it comes first: a command that waits out a
         backoff starts right behind it, and what a handler does at this moment does not stand and is done once more.

@@ -537,6 +537,7 @@ class AtomicQueues(Operating, Watching):
             owned=fleet.owned,
             with_work=fleet.with_work,
             ready=fleet.ready,
+            held=fleet.held,
             dead=fleet.dead,
             put_off=fleet.put_off,
             awake=self._supervisor.incarnation.awake()

@@ -12,6 +12,7 @@ class Statistics:
         owned: Entities that some pod owns.
         with_work: Entities that have commands.
         ready: Of these, the ones that wait for a pod that takes their type and has room.
+        held: Of those with commands, the ones that no pod has and whose type is paused.
         dead: Dead letters.
         put_off: Commands that are not in a mailbox yet, as they were sent with a delay.
         awake: Entities that are awake in this process.
@@ -26,6 +27,7 @@ class Statistics:
     owned: int
     with_work: int
     ready: int
+    held: int
     dead: int
     put_off: int
     awake: int

@@ -84,7 +84,7 @@ class PodProcess(FleetProcess):
         options: Of `open_pod`.
         mutant: The broken protocol that it runs; none.
         sends: How many commands it sends itself.
-        calls: Whether it calls once and gives up.
+        does: What it asks for beside its work, once: one of `operations`; none.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class PodProcess(FleetProcess):
         options: dict[str, Any] | None = None,
         mutant: str = "",
         sends: int = 0,
-        calls: bool = False,
+        does: str = "",
     ) -> None:
         settings = {
             "url": url,
@@ -105,7 +105,7 @@ class PodProcess(FleetProcess):
             "options": options or {},
             "mutant": mutant,
             "sends": sends,
-            "calls": calls,
+            "does": does,
         }
         super().__init__("faults.shelf_pod", log, settings)
 

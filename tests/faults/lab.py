@@ -111,7 +111,7 @@ class Lab:
         *,
         mutant: str = "",
         sends: int = 0,
-        calls: bool = False,
+        does: str = "",
         **options: Any,
     ) -> PodProcess:
         """Starts a pod in a process of its own."""
@@ -122,7 +122,7 @@ class Lab:
             options={"prefix": self.prefix, **options},
             mutant=mutant,
             sends=sends,
-            calls=calls,
+            does=does,
         )
         self.processes.append(process)
         return process
@@ -141,11 +141,13 @@ class Lab:
         self._numbers[shelf] = self._numbers.get(shelf, -1) + 1
         return self._numbers[shelf]
 
-    async def send(self, shelf: str, queues: AtomicQueues | None = None, **more: Any) -> int:
+    async def send(
+        self, shelf: str, queues: AtomicQueues | None = None, *, delay: float | None = None, **more: Any
+    ) -> int:
         """Sends the next command of a shelf, and notes whether that was confirmed."""
         number = self.next_number(shelf)
         try:
-            await (queues or self.sender).send(Take(shelf, number, **more))
+            await (queues or self.sender).send(Take(shelf, number, **more), delay=delay)
         except StoreFull:
             raise  # it was not accepted, and nobody may find it anywhere
         except (TrioqueueError, trio.Cancelled):
@@ -229,6 +231,8 @@ class Lab:
     async def settle(self, seconds: float = SETTLES_WITHIN) -> None:
         """Waits until nothing is left to do; what is then still left, is stuck."""
         with trio.move_on_after(seconds) as scope:
+            while (await self.sender.statistics()).put_off:  # noqa: ASYNC110 - the store tells no sender
+                await trio.sleep(0.02)
             await self.sender.wait_settled()
         if scope.cancelled_caught:
             world = await self.harness.world()

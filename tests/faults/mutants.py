@@ -73,6 +73,9 @@ SCRIPTS: dict[str, list[Edit]] = {
         ("release.lua", "if why == 'idle' and queued > 0 then", "if false then"),
         ("lib/place.lua", "if redis.call('LLEN', x.q) == 0 then", "if true then"),
     ],
+    "a tick counts for everybody": [
+        ("tick.lua", "if ARGV[4] == '' or stored ~= ARGV[3] then", "if ARGV[4] == '' then")
+    ],
     "join without a ticket": [("join.lua", "if ticket ~= counter then", "if false then")],
 }
 

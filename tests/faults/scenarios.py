@@ -12,6 +12,7 @@ import trio
 from faults.checker import Verdict
 from faults.fleet_processes import until
 from faults.lab import Lab
+from faults.operations import SHELF, tick
 from faults.proxy import Fault, How, Proxy
 from faults.shelf_pod import LEASE
 from redis_servers import RedisServer
@@ -128,6 +129,16 @@ async def send_unanswered(lab: Lab, mutant: str) -> Verdict:
     proxy.plan(Fault("send", How.UNANSWERED, nth=2))
     for _ in range(3):
         await lab.send("a", victim.queues)
+    return await _verdict(lab)
+
+
+async def tick_unanswered(lab: Lab, mutant: str) -> Verdict:
+    """A schedule is moved on, and the answer is lost."""
+    proxy = await lab.proxy()
+    victim = await lab.pod("victim", proxy.url)
+    proxy.plan(Fault("tick", How.UNANSWERED, nth=2))
+    lab.history.sent(SHELF, lab.next_number(SHELF))
+    await tick(victim.queues, victim.log)
     return await _verdict(lab)
 
 
@@ -267,6 +278,7 @@ EXPOSED_BY: dict[str, tuple[Scenario, str]] = {
     "claim takes the entity out of wake": (claim_comes_late, "lost"),
     "no quarantine": (stale_copy, "overlaps"),
     "send without the check of sequences": (send_unanswered, "doubled"),
+    "a tick counts for everybody": (tick_unanswered, "doubled"),
     "a wake-up is an event": (hint_lost, "stuck"),
     "reap drops the pod first": (pod_killed, "stuck"),
     "epochs count": (entity_moves, "fences"),

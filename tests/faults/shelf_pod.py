@@ -185,14 +185,6 @@ async def send_itself(queues: AtomicQueues, log: Log, shelf: str, count: int) ->
         log.write(what="sent", shelf=shelf, number=number)
 
 
-async def call_in_vain(queues: AtomicQueues, log: Log, shelf: str) -> None:
-    """Calls, and gives up at once."""
-    log.write(what="sending", shelf=shelf, number=0)
-    with trio.move_on_after(0.1):
-        await queues.call(Take(shelf, 0, seconds=0.3))
-    log.write(what="gave up")
-
-
 async def main(settings: dict[str, Any]) -> None:
     name = settings["name"]
     log = Log(settings["log"])
@@ -205,8 +197,10 @@ async def main(settings: dict[str, Any]) -> None:
         async with trio.open_nursery() as nursery:
             if settings["sends"]:
                 nursery.start_soon(send_itself, queues, log, f"own-{name}", settings["sends"])
-            if settings["calls"]:
-                nursery.start_soon(call_in_vain, queues, log, f"own-{name}")
+            if settings["does"]:
+                from faults.operations import OPERATIONS  # it needs the commands of this module
+
+                nursery.start_soon(OPERATIONS[settings["does"]], queues, log)
             await queues.serve()
 
 

@@ -1,16 +1,14 @@
 """Each kind of request, and each thing that can happen to one."""
 
-import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
-from faults.fleet_processes import PodProcess, until
-from faults.lab import Lab, Pod, open_lab
-from faults.proxy import Fault, How, Proxy
+from faults.fleet_processes import until
+from faults.lab import open_lab
 from faults.shelf_pod import LEASE, Take
+from faults.trial import FAULTS, Trial
 from redis_servers import RedisServer
 
 from trioqueue import Lease, StoreFull
@@ -18,57 +16,7 @@ from trioqueue._names import Entity
 from trioqueue.stores.contract import ClaimWish, Group, PodInfo
 from trioqueue.stores.redis.store import open_redis_store
 
-FAULTS = {
-    "lost": How.LOST,
-    "unanswered": How.UNANSWERED,
-    "cut inside": How.INSIDE,
-    "late": How.LATE,
-    "killed before": How.LOST,
-    "killed after": How.UNANSWERED,
-}
 SHELVES = ("a", "b", "c")
-
-
-class Trial:
-    """A victim behind a proxy, and what is to happen to one of its requests."""
-
-    def __init__(self, lab: Lab, proxy: Proxy, fault: str) -> None:
-        self.lab, self.proxy = lab, proxy
-        self.kills = fault.startswith("killed")
-        self._how = FAULTS[fault]
-        self.fault: Fault
-        self.pod: Pod
-        self.process: PodProcess
-
-    def arm(self, kind: str, nth: int = 1) -> None:
-        """Plans the fault for the nth request of this kind from now on."""
-        then: Callable[[], object] = (
-            (lambda: self.lab.kill(self.process)) if self.kills else self.lab.history.fault
-        )
-        self.fault = self.proxy.plan(Fault(kind, self._how, nth, then=then))
-
-    async def start(self, *, sends: int = 0, calls: bool = False, **options: Any) -> None:
-        """Starts the victim: in its own process if it is to be killed."""
-        if self.kills:
-            self.process = self.lab.process("victim", self.proxy.url, sends=sends, calls=calls, **options)
-            if not hasattr(self, "fault") or sends or calls:
-                await self.process.wait_ready()
-        else:
-            self.pod = await self.lab.pod("victim", self.proxy.url, **options)
-
-    async def end(self) -> None:
-        """Tells the victim to end, and does not wait for it."""
-        if self.kills:
-            self.process.signal(signal.SIGTERM)
-        else:
-            self.lab._nursery.start_soon(self.pod.stop)
-
-    async def happened(self) -> None:
-        """Waits until the fault has happened, and until a late request was carried out."""
-        with trio.fail_after(10):
-            await self.fault.fired.wait()
-            if self.fault.how is How.LATE:
-                await self.fault.ran.wait()
 
 
 async def send(trial: Trial) -> None:
@@ -154,7 +102,7 @@ async def reap(trial: Trial) -> None:
 async def cancel(trial: Trial) -> None:
     if trial.kills:
         trial.arm("cancel")
-        await trial.start(calls=True)
+        await trial.start(does="call in vain")
         return
     await trial.start()
     trial.arm("cancel")
@@ -195,8 +143,16 @@ async def void(trial: Trial) -> None:
         await trial.lab.send("own", trial.pod.queues)
 
 
+async def move(trial: Trial) -> None:
+    await trial.start()
+    trial.arm("move")
+    for delay in (0.1, 0.1, 0.2):
+        for shelf in ("put off", "put off too"):
+            await trial.lab.send(shelf, delay=delay)
+
+
 KINDS: tuple[Callable[[Trial], Awaitable[None]], ...] = (
-    send, void, claim, commit, release, beat, join, leave, retire, give_up, assign, reap, cancel,
+    send, void, claim, commit, release, beat, join, leave, retire, give_up, assign, reap, cancel, move,
 )  # fmt: skip
 
 

@@ -154,6 +154,7 @@ async def test_what_stays_unknown_is_a_dead_letter_that_a_later_release_handles(
 
         unknown, newer = await sender.dead_letters("account")
         assert (unknown.command, newer.command) == ("freeze", "deposit")
+        assert (unknown.attempts, newer.attempts) == (0, 0)
         assert unknown.error.startswith("UnknownCommand: No pod has a handler for 'freeze' of account/ann")
         assert json.loads(unknown.envelope)["p"] == {"account_id": "ann", "entry": "freeze"}
 

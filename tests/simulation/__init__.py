@@ -14,10 +14,13 @@ run from `tests/`.  Where things stand:
 
     history     what is written down while a fleet runs
     checker     what must hold of a history
+    holding     the part of it that concerns what is held back
     process     a process that can be frozen and killed, by what Trio schedules
-    network     requests and hints on their way, and a store's client that repeats what got no answer
+    network     requests and hints on their way
+    store       a store's client, that repeats what got no answer
     server      the server in memory, with a clock that jumps, copies of its data, and a pen for the history
     workload    commands, handlers, senders, and another store that keeps the highest fence
+    operator    who pauses, purges, redelivers and cancels meanwhile
     faults      what goes wrong when, drawn from a seed
     world       a fleet from its start to its end
     mutants     broken variants that must be caught

@@ -7,7 +7,7 @@ settled after the copy never was, and only that may be lost.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import attrs
@@ -16,10 +16,12 @@ from .history import (
     Accepted,
     Answered,
     Asked,
+    Buried,
     Cancelled,
     Claimed,
     Confirmed,
     Copied,
+    Dropped,
     Effect,
     Ended,
     Event,
@@ -28,17 +30,23 @@ from .history import (
     FellBack,
     Final,
     Gone,
+    Held,
     Killed,
     Log,
+    Purged,
     PutOff,
     Reaped,
+    Redelivered,
     Settled,
     Started,
     Stopped,
     Thawed,
+    Ticked,
     Trusted,
+    Withdrawn,
     Wrong,
 )
+from .holding import Holding
 
 ATTEMPTS = 3
 """Of every command."""
@@ -69,7 +77,7 @@ class Checker:
     answers: dict[int, int] = attrs.field(factory=dict)
     lines: defaultdict[str, Line] = attrs.field(factory=lambda: defaultdict(Line))
     # Live commands -> place in the order of all acceptances; and those of branches that never were.
-    accepted: dict[int, int] = attrs.field(factory=dict)
+    accepted: dict[int, float] = attrs.field(factory=dict)
     settled: dict[int, int] = attrs.field(factory=dict)  # -> the epoch that settled it
     forgotten: set[int] = attrs.field(factory=set)
     acceptances: int = 0
@@ -77,7 +85,7 @@ class Checker:
     # Of each entity and key, all commands that the server took; more than one only if it fell back.
     of_key: defaultdict[tuple[str, str], set[int]] = attrs.field(factory=lambda: defaultdict(set))
     # What to take back when the server falls back: in the order in which it was done.
-    done: list[PutOff | Accepted | Settled] = attrs.field(factory=list)
+    done: list[PutOff | Accepted | Settled | Callable[[], object]] = attrs.field(factory=list)
     copies: dict[int, int] = attrs.field(factory=dict)
     fell_back: bool = False
     # Highest number that was accepted of each line of sends to each entity.
@@ -98,7 +106,16 @@ class Checker:
     stopped: set[str] = attrs.field(factory=set)
     thawed: dict[str, float] = attrs.field(factory=dict)
     # The store outside: fence, and the place of the last command that it took under it.
-    outside: dict[str, tuple[int, int]] = attrs.field(factory=dict)
+    outside: dict[str, tuple[int, float]] = attrs.field(factory=dict)
+    # What operators did.
+    holding: Holding = attrs.field(factory=Holding)
+    purged: set[int] = attrs.field(factory=set)
+    buried: set[int] = attrs.field(factory=set)  # dead letters that are still there
+    discarded: set[int] = attrs.field(factory=set)
+    withdrawn: set[int] = attrs.field(factory=set)
+    dropped: set[int] = attrs.field(factory=set)
+    ticked: set[tuple[str, int]] = attrs.field(factory=set)
+    ahead: int = 0  # how many were redelivered to a head
     effects: int = 0
     refused: int = 0
     unsettled: list[int] = attrs.field(factory=list)
@@ -162,6 +179,8 @@ class Checker:
             self._says(event, "accepted twice")
             return
         self._take_key(event)
+        if number in self.withdrawn:
+            self._says(event, "moved although it was withdrawn")
         if event.clock < self.put_off.get(number, 0.0):
             self._says(event, "moved before it was due")
         self.acceptances += 1
@@ -188,24 +207,100 @@ class Checker:
             line.gone += 1
             self.settled[event.number] = event.epoch
             self.done.append(event)
+        self.holding.commit(event.entity)
 
     def _failed(self, event: Failed) -> None:
         self.failures[event.number] += 1
+        self.holding.commit(event.entity)
+
+    # -------------------------------------------------------------------------------- operators
+    def _held(self, event: Held) -> None:
+        self.holding.hold(event.what, held=event.held)
+        self.interruptions += 1  # what goes on has all its attempts again
+
+    def _purged(self, event: Purged) -> None:
+        line, number = self.lines[event.entity], event.number
+        if line.gone == len(line.numbers) or line.numbers[line.gone] != number:
+            self._says(event, "purged, and it is not the head")
+            return
+        line.gone += 1
+        self.settled[number] = self.highest.get(event.entity, 0)
+        self.purged.add(number)
+        self.interruptions += 1  # its worker claims anew
+        self.done.append(lambda: self._take_back_purge(line, number))
+
+    def _take_back_purge(self, line: Line, number: int) -> None:
+        line.gone -= 1
+        del self.settled[number]
+        self.purged.discard(number)
+
+    def _buried(self, event: Buried) -> None:
+        self.buried.add(event.number)
+        self.done.append(lambda: self.buried.discard(event.number))
+
+    def _redelivered(self, event: Redelivered) -> None:
+        line, number = self.lines[event.entity], event.number
+        if number not in self.buried:
+            self._says(event, "redelivered, and no dead letter")
+            return
+        self.buried.discard(number)
+        if event.where == "nowhere":
+            self.discarded.add(number)
+            self.done.append(lambda: (self.discarded.discard(number), self.buried.add(number)))
+            return
+        self.interruptions += ATTEMPTS + 1
+        self.began = {one for one in self.began if one[0] != number}  # a worker may get it once more
+        before = self.settled.pop(number), self.accepted[number]
+        self.acceptances += 1
+        if event.where == "tail" or line.gone == len(line.numbers):
+            at, place = len(line.numbers), float(self.acceptances)
+        else:
+            self.ahead += 1
+            at, place = line.gone, self.accepted[line.numbers[line.gone]] - 0.5**self.ahead
+        line.numbers.insert(at, number)
+        self.accepted[number] = place
+        self.done.append(lambda: self._take_back_redelivery(line, at, before))
+
+    def _take_back_redelivery(self, line: Line, at: int, before: tuple[int, float]) -> None:
+        number = line.numbers.pop(at)
+        self.settled[number], self.accepted[number] = before
+        self.buried.add(number)
+
+    def _withdrawn(self, event: Withdrawn) -> None:
+        self.withdrawn.add(event.number)
+        self.done.append(lambda: self.withdrawn.discard(event.number))
+
+    def _dropped(self, event: Dropped) -> None:
+        self.dropped.add(event.number)
+
+    def _ticked(self, event: Ticked) -> None:
+        tick = (event.schedule, event.tick)
+        if tick in self.ticked:
+            self._says(event, "the second command for one tick")
+        if event.number and event.number not in self.accepted:
+            self._says(event, "a tick without its command")
+        self.ticked.add(tick)
+        self.done.append(lambda: self.ticked.discard(tick))
 
     def _reaped(self, event: Reaped) -> None:
         self.reaped[event.entity] += 1
 
     def _copied(self, event: Copied) -> None:
         self.copies[event.copy] = len(self.done)
+        self.holding.copy(event.copy)
 
     def _fell_back(self, event: FellBack) -> None:
         self.fell_back = True
         self.interruptions += 1
         keep = self.copies[event.copy]
+        self.holding.fall_back(event.copy)
         # Copies of what never was are none any more.
         self.copies = {copy: length for copy, length in self.copies.items() if length <= keep}
         while len(self.done) > keep:
             undone = self.done.pop()
+            if not isinstance(undone, PutOff | Accepted | Settled):
+                undone()
+                continue
             line = self.lines[undone.entity]
             if isinstance(undone, Settled):
                 line.gone -= 1
@@ -230,6 +325,7 @@ class Checker:
             self._says(event, "an epoch that is not above all earlier ones")
         self.highest[event.entity] = max(event.epoch, self.highest.get(event.entity, 0))
         self.holder[event.entity, event.epoch] = event.process
+        self.holding.claim(event.entity, event.epoch)
 
     # -------------------------------------------------------------------------------- pods
     def _trusted(self, event: Trusted) -> None:
@@ -251,6 +347,10 @@ class Checker:
             self._says(event, "an attempt too many")
         if event.fence > self.settled.get(number, event.fence):
             self._says(event, "started although it was settled")
+        if self.holding.forbids(entity, event.fence):
+            self._says(event, "started although it is held back")
+        if number in self.dropped and not self.fell_back:
+            self._says(event, "started although its sender was told that it never will")
         for (other, fence), process in self.running[entity].items():
             if not self._excused(process, event.at):
                 self._says(event, f"runs beside {other} of {process} under {fence}")
@@ -320,11 +420,11 @@ class Checker:
         for late, early in self.overtaken:
             if late not in self.cancelled and late in self.accepted and early in self.accepted:
                 self.wrong.append(f"{late} was sent before {early} by one sender, and accepted after it")
-        for number in self.put_off.keys() - self.accepted.keys():
+        for number in self.put_off.keys() - self.accepted.keys() - self.withdrawn:
             self.wrong.append(f"{number} was put off, and never moved")
         for number in self.confirmed:
             taken = self._stands_for(number)
-            if not (taken & self.accepted.keys() or taken & self.forgotten):
+            if not taken & (self.accepted.keys() | self.forgotten | self.withdrawn):
                 self.wrong.append(f"{number} was confirmed and is lost")
         for number in self.accepted:
             self._judge(number, stood, final)
@@ -358,7 +458,9 @@ class Checker:
             self.wrong.append(
                 f"{number} is dead for {self.reaped[asked.entity]} deaths of pods: {final.dead[number]}"
             )
-        if done:
+        if number in self.purged or number in self.discarded:
+            legal = not (done or dead)
+        elif done:
             legal = asked.fate not in {"poison", "hang", "refuse"}
         elif dead:
             legal = killer or asked.fate in {"poison", "hang"}
@@ -390,6 +492,13 @@ TAKES: dict[type[Any], Any] = {
     Claimed: Checker._claimed,
     Settled: Checker._settled,
     Failed: Checker._failed,
+    Held: Checker._held,
+    Purged: Checker._purged,
+    Buried: Checker._buried,
+    Redelivered: Checker._redelivered,
+    Withdrawn: Checker._withdrawn,
+    Dropped: Checker._dropped,
+    Ticked: Checker._ticked,
     Reaped: Checker._reaped,
     Trusted: Checker._trusted,
     Started: Checker._started,

@@ -53,6 +53,8 @@ class Plan:
     odds: Odds
     seconds: float  # while things go wrong
     blows: tuple[Blow, ...]
+    operates: float  # seconds between two things that an operator asks; 0: there is none
+    ticks: float  # seconds between two ticks of a schedule; 0: there is none
 
 
 def _draw_odds(dice: Random) -> Odds:
@@ -112,7 +114,7 @@ def draw(seed: int) -> Plan:
     slow = dice.random() < 0.3
     entities = dice.choice([15, 30] if slow else [5, 5, 8, 15, 25])
     seconds = dice.choice([4.0, 6.0, 8.0])
-    return Plan(
+    plan = Plan(
         pods=pods,
         senders=dice.choice([1, 1, 2, 3]),
         entities=entities,
@@ -133,4 +135,9 @@ def draw(seed: int) -> Plan:
         odds=_draw_odds(dice),
         seconds=seconds,
         blows=tuple(_draw_blows(dice, seconds, lease)),
+        operates=dice.choice([0.0, 0.3, 0.8]),
+        ticks=dice.choice([0.0, 0.0, 0.3, 1.0]),
     )
+    if dice.random() < 0.4:  # drawn last, so that the plans of old seeds stay what they were
+        plan = attrs.evolve(plan, policy=attrs.evolve(plan.policy, commit="group"))
+    return plan

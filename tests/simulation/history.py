@@ -93,6 +93,62 @@ class Failed(NamedTuple):
     number: int
 
 
+class Held(NamedTuple):
+    """An operator holds an entity, or a type, back from now on, or lets it go on."""
+
+    at: float
+    what: str
+    held: bool
+
+
+class Purged(NamedTuple):
+    """An operator took a command out of a mailbox."""
+
+    at: float
+    entity: str
+    number: int
+
+
+class Buried(NamedTuple):
+    """A command became a dead letter, by the commit that settled it."""
+
+    at: float
+    entity: str
+    number: int
+
+
+class Redelivered(NamedTuple):
+    """A dead letter was put to the "tail" or the "head" of its mailbox, or "nowhere"."""
+
+    at: float
+    entity: str
+    number: int
+    where: str
+
+
+class Withdrawn(NamedTuple):
+    """The server took out a command that was put off, as it was cancelled."""
+
+    at: float
+    number: int
+
+
+class Dropped(NamedTuple):
+    """Somebody who cancelled a command was told that it never starts from now on."""
+
+    at: float
+    number: int
+
+
+class Ticked(NamedTuple):
+    """The server moved a schedule on from this tick (in ms), and sent its command, or none (0)."""
+
+    at: float
+    schedule: str
+    tick: int
+    number: int
+
+
 class Reaped(NamedTuple):
     """An entity was taken from a silent process while it was active."""
 
@@ -208,6 +264,13 @@ Event = (
     | Claimed
     | Settled
     | Failed
+    | Held
+    | Purged
+    | Buried
+    | Redelivered
+    | Withdrawn
+    | Dropped
+    | Ticked
     | Reaped
     | Trusted
     | Started

@@ -13,9 +13,10 @@ from trioqueue.runtime.context import Context, Receipt
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.turns import Turns
 from trioqueue.stores.contract import ClaimAnswer, Commit, CommitAnswer, Member, Outgoing, PodInfo
+from trioqueue.stores.memory.later import Later
 from trioqueue.stores.memory.records import Mailbox, Pod, Producer
 from trioqueue.stores.memory.server import MemoryServer
-from trioqueue.stores.reports import Report
+from trioqueue.stores.reports import Queued, Report, Tick
 
 _commit = MemoryServer.commit
 _beat = MemoryServer.beat
@@ -25,6 +26,10 @@ _judge = Turns.judge
 _move = MemoryServer._move
 _reap = MemoryServer.reap
 _move_due = MemoryServer.move
+_pause = MemoryServer.pause
+_purge = MemoryServer.purge
+_redeliver = MemoryServer.redeliver
+_tick = MemoryServer.tick
 
 
 def _commit_ignores_epoch(self: MemoryServer, member: Member, commit: Commit) -> CommitAnswer:
@@ -176,6 +181,81 @@ def _reap_loses_what_is_put_off(
     return gone
 
 
+def _holds_types_alone(self: MemoryServer, entity: Entity) -> bool:
+    box = self.mailboxes[entity]
+    return bool(box.queue) and entity.type in self.held
+
+
+def _holds_entities_alone(self: MemoryServer, entity: Entity) -> bool:
+    return self.mailboxes[entity].paused is not None
+
+
+def _resume_wakes_nobody(self: MemoryServer, entity: Entity, why: str) -> bool:
+    box = self.mailboxes.get(entity)
+    if why or box is None or box.paused is None:
+        return _pause(self, entity, why)
+    box.paused = None
+    return True
+
+
+def _overrules_nobody(self: MemoryServer, entity: Entity) -> None:
+    self.mailboxes[entity].settle_head()
+
+
+def _purges_what_there_is(
+    self: MemoryServer,
+    entity: Entity,
+    commands: Sequence[Queued],
+    tell: Sequence[tuple[str, str]],
+    outcome: bytes,
+) -> bool:
+    box = self.mailboxes.get(entity)
+    found = list(box.queue)[: len(commands)] if box else []
+    return bool(found) and _purge(self, entity, found, tell, outcome)
+
+
+def _redelivers_again(self: MemoryServer, entity: Entity, command_id: str, where: str, data: bytes) -> bool:
+    letter, died = self.dead[entity.type].get(command_id), self.died_us.get(command_id, 0)
+    done = _redeliver(self, entity, command_id, where, data)
+    if letter is not None:
+        self.dead[entity.type][command_id], self.died_us[command_id] = letter, died
+    return done
+
+
+def _redelivers_nowhere(self: MemoryServer, entity: Entity, command_id: str, where: str, data: bytes) -> bool:
+    return _redeliver(self, entity, command_id, "nowhere", data)
+
+
+def _takes_nothing_out(self: Later, command_id: str) -> bool:
+    return command_id in self.commands
+
+
+def _ticks_for_everybody(
+    self: MemoryServer,
+    schedule: str,
+    expected_ms: int | None,
+    following_ms: int | None,
+    command: Outgoing | None = None,
+) -> Tick:
+    if following_ms is not None and expected_ms is not None:
+        self.schedules[schedule] = expected_ms
+    return _tick(self, schedule, expected_ms, following_ms, command)
+
+
+def _ticks_in_silence(
+    self: MemoryServer,
+    schedule: str,
+    expected_ms: int | None,
+    following_ms: int | None,
+    command: Outgoing | None = None,
+) -> Tick:
+    return _tick(self, schedule, expected_ms, following_ms)
+
+
+async def _keeps_no_schedule(*_: Any) -> None:
+    pass
+
+
 MUTANTS: dict[str, Callable[[], Sequence[Any]]] = {
     "commit ignores the epoch": lambda: [patch.object(MemoryServer, "commit", _commit_ignores_epoch)],
     "commit ignores what is done": lambda: [patch.object(MemoryServer, "commit", _commit_ignores_done)],
@@ -208,6 +288,21 @@ MUTANTS: dict[str, Callable[[], Sequence[Any]]] = {
     "what is put off dies with who keeps the clock": lambda: [
         patch.object(MemoryServer, "reap", _reap_loses_what_is_put_off)
     ],
+    "entities are not paused": lambda: [patch.object(MemoryServer, "_is_held", _holds_types_alone)],
+    "types are not held": lambda: [patch.object(MemoryServer, "_is_held", _holds_entities_alone)],
+    "a resumed entity wakes nobody": lambda: [patch.object(MemoryServer, "pause", _resume_wakes_nobody)],
+    "an operator overrules nobody": lambda: [patch.object(MemoryServer, "_overrule", _overrules_nobody)],
+    "a purge takes what it has not seen": lambda: [
+        patch.object(MemoryServer, "purge", _purges_what_there_is)
+    ],
+    "a dead letter is redelivered again": lambda: [
+        patch.object(MemoryServer, "redeliver", _redelivers_again)
+    ],
+    "a redelivered command is lost": lambda: [patch.object(MemoryServer, "redeliver", _redelivers_nowhere)],
+    "what is withdrawn is still moved": lambda: [patch.object(Later, "take_out", _takes_nothing_out)],
+    "each pod makes each tick": lambda: [patch.object(MemoryServer, "tick", _ticks_for_everybody)],
+    "a tick sends nothing": lambda: [patch.object(MemoryServer, "tick", _ticks_in_silence)],
+    "nobody keeps schedules": lambda: [patch("trioqueue._open.keep", _keeps_no_schedule)],
 }
 """Each with the patches that make it."""
 

@@ -7,21 +7,28 @@ from .history import (
     Accepted,
     Answered,
     Asked,
+    Buried,
     Claimed,
     Confirmed,
     Copied,
+    Dropped,
     Effect,
     Ended,
     Event,
     FellBack,
     Final,
     Gone,
+    Held,
     Killed,
+    Purged,
     PutOff,
+    Redelivered,
     Settled,
     Started,
     Stopped,
+    Ticked,
     Trusted,
+    Withdrawn,
 )
 
 E = "ledger/e"
@@ -60,6 +67,8 @@ HELD = [Trusted(1.5, "p", 9.0), Claimed(1.5, E, 10, "p")]
 TAKEN = [Trusted(2.0, "q", 20.0), Claimed(2.5, E, 11, "q")]
 ONE = [started(1), Effect(2.5, "p", E, 1, 10), ended(1), settled(1)]
 TWO = [started(2), ended(2), settled(2)]
+TWO_OF_Q = [started(2, 11, "q", 6.0), ended(2, 11, "q"), settled(2, 11)]
+DIED = [*ONE, Buried(4.0, E, 1)]
 BOTH = Final({E: [1, 2]}, {})
 
 
@@ -122,6 +131,29 @@ def test_the_first_command_of_a_key_stands_for_the_others() -> None:
     )
 
 
+def test_the_turn_in_hand_outlives_a_pause_and_a_purge() -> None:
+    history = [*SENT, *HELD, started(1), Held(2.1, E, True), Purged(2.2, E, 1), ended(1), Held(5.0, E, False)]
+
+    assert check([*history, *TAKEN, *TWO_OF_Q], Final({E: [2]}, {})) == []
+
+
+def test_a_dead_letter_is_handled_anew_where_it_was_put() -> None:
+    def after(where: str, *then: Event) -> list[str]:
+        states: list[int] = [one.number for one in then if isinstance(one, Settled)]
+        return check([*SENT, *HELD, *DIED, Redelivered(5.0, E, 1, where), *then], Final({E: states}, {}))
+
+    one, two = [started(1), ended(1), settled(1)], [started(2), ended(2), settled(2)]
+    assert after("head", *one, *two) == after("tail", *two, *one) == after("nowhere", *two) == []
+    assert any("out of turn" in wrong for wrong in after("head", *two, *one))
+    assert any("settled twice" in wrong for wrong in after("nowhere", *one, *two))
+
+
+def test_what_operators_did_since_a_copy_never_was() -> None:
+    since = [Purged(2.0, E, 1), Held(2.1, E, True), Ticked(2.2, "s", 1, 0), FellBack(3.0, 1)]
+
+    assert check([*SENT, Copied(1.6, 1), *since, *since[2:3], *HELD, *ONE, *TWO], BOTH) == []
+
+
 @pytest.mark.parametrize(
     ("history", "final", "what"),
     [
@@ -154,6 +186,17 @@ def test_the_first_command_of_a_key_stands_for_the_others() -> None:
         ([keyed(1), keyed(2), put_off(1), accepted(2)], Final({}, {}), "accepted beside 1"),
         ([keyed(1), Confirmed(1.0, 1)], Final({}, {}), "confirmed, and not accepted"),
         ([keyed(1), Gone(1.0, 1)], Final({}, {}), "told that it is gone"),
+        ([*SENT, Held(1.6, E, True), *HELD, *ONE, *TWO], BOTH, "although it is held back"),
+        ([*SENT, *HELD, Held(1.6, "ledger", True), *ONE, *TWO], BOTH, "although it is held back"),
+        ([*SENT, *HELD, Purged(2.0, E, 2), *ONE], Final({E: [1]}, {}), "and it is not the head"),
+        ([*SENT, *HELD, Purged(2.0, E, 1), *TWO], BOTH, "1 stands, and should not"),
+        ([*SENT, *HELD, Purged(2.0, E, 1), *TAKEN, started(1, 11, "q")], BOTH, "although it was settled"),
+        ([*SENT, *HELD, *ONE, Redelivered(5.0, E, 1, "tail")], BOTH, "and no dead letter"),
+        ([*SENT, *HELD, *DIED, *[Redelivered(5.0, E, 1, "tail")] * 2], BOTH, "and no dead letter"),
+        ([asked(1), put_off(1), Withdrawn(2.0, 1), accepted(1, 100.0)], BOTH, "although it was withdrawn"),
+        ([*SENT, *HELD, Dropped(1.9, 1), *ONE], BOTH, "told that it never will"),
+        ([*SENT, *[Ticked(2.0, "s", 1, 1)] * 2], BOTH, "the second command for one tick"),
+        ([asked(-1), Ticked(2.0, "s", 1, -1)], BOTH, "a tick without its command"),
     ],
 )
 def test_says(history: list[Event], final: Final, what: str) -> None:

@@ -20,6 +20,23 @@ WHERE: dict[str, Callable[[Plan], bool]] = {
     ),
     "hints alone wake": lambda plan: plan.odds.lost_hint >= 0.5,
     "no quarantine": lambda plan: [blow.what for blow in plan.blows].count("fallback") > 1,
+    **dict.fromkeys(
+        [
+            "entities are not paused",
+            "types are not held",
+            "a resumed entity wakes nobody",
+            "an operator overrules nobody",
+            "a purge takes what it has not seen",
+            "a dead letter is redelivered again",
+            "a redelivered command is lost",
+            "what is withdrawn is still moved",
+        ],
+        lambda plan: plan.operates > 0,
+    ),
+    **dict.fromkeys(
+        ["each pod makes each tick", "a tick sends nothing", "nobody keeps schedules"],
+        lambda plan: plan.ticks > 0,
+    ),
     "requests for any generation": lambda plan: [blow.what for blow in plan.blows].count("fallback") > 1,
 }
 """What a plan must have to show a mutant at all, where most have not."""

@@ -13,7 +13,19 @@ from pathlib import Path
 import pytest
 
 from .faults import KINDS
-from .history import Accepted, Asked, Confirmed, Event, PutOff
+from .history import (
+    Accepted,
+    Asked,
+    Confirmed,
+    Dropped,
+    Event,
+    Held,
+    Purged,
+    PutOff,
+    Redelivered,
+    Ticked,
+    Withdrawn,
+)
 from .world import Result, simulate
 
 HERE = Path(__file__).parent.parent
@@ -21,7 +33,9 @@ HERE = Path(__file__).parent.parent
 AT_ONCE = 25
 """Seeds of one test."""
 
-FIRST, LAST = (int(number) for number in os.environ.get("TRIOQUEUE_SEEDS", "0-499").split("-"))
+OPERATED = (Held, Purged, Redelivered, Withdrawn, Dropped, Ticked)
+
+FIRST, LAST = (int(number) for number in os.environ.get("TRIOQUEUE_SEEDS", "0-399").split("-"))
 
 
 def told(result: Result) -> str:
@@ -35,6 +49,7 @@ def test_no_promise_breaks(first: int, record_property: Callable[[str, object], 
     confirmed, seconds = 0, 0.0
     put_off = first = others = 0
     faults: Counter[str] = Counter()
+    operated: Counter[str] = Counter()
     seeds = range(first, min(first + AT_ONCE, LAST + 1))
 
     for seed in seeds:
@@ -43,6 +58,7 @@ def test_no_promise_breaks(first: int, record_property: Callable[[str, object], 
         confirmed += result.confirmed
         seconds += result.seconds
         faults.update(result.faults)
+        operated.update(type(event).__name__ for event in result.history if isinstance(event, OPERATED))
         taken = {event.number for event in result.history if isinstance(event, PutOff | Accepted)}
         put_off += sum(isinstance(event, PutOff) for event in result.history)
         keyed = {event.number for event in result.history if isinstance(event, Asked) and event.key}
@@ -53,12 +69,14 @@ def test_no_promise_breaks(first: int, record_property: Callable[[str, object], 
     record_property("hours of fleets", seconds / 3600)
     record_property("confirmed sends", confirmed)
     record_property("put off, first with a key, others with it", [put_off, first, others])
+    record_property("what operators and schedules did", dict(operated))
     record_property("faults", dict(faults))
 
     # Else nothing was tried.
     if len(seeds) == AT_ONCE:
         assert confirmed >= 40 * AT_ONCE
         assert min(put_off, first, others) >= AT_ONCE
+        assert min(operated[kind.__name__] for kind in OPERATED) >= 3, operated
         assert sum(faults[kind] for kind in KINDS) >= 2 * AT_ONCE
         assert faults.total() >= 10 * AT_ONCE
         assert len(faults) >= 15, faults

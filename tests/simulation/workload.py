@@ -27,6 +27,7 @@ from trioqueue import (
     entity_id,
     state,
 )
+from trioqueue.messages.schedule import MISSED
 
 from . import history
 from .checker import ATTEMPTS
@@ -77,6 +78,14 @@ class Hang(Command[int]):
     number: int
 
 
+@command("ledger")
+class Ring(Command):
+    """Sent by a schedule, so all have one number; each is known by its id."""
+
+    ledger_id: str = entity_id()
+    number: int = 0
+
+
 class Workload:
     """Makes commands, and handles them."""
 
@@ -87,6 +96,7 @@ class Workload:
         entities: int,
         handling: Sequence[float],
         activation: tuple[float, float] | None,
+        ticks: float,
         write: Callable[[Event], None],
     ) -> None:
         self.handling = handling
@@ -101,11 +111,14 @@ class Workload:
         self.registry = Registry()
         self.registry.handles(Work)(self.work)
         self.registry.handles(Hang, timeout=0.3)(self.hang)
+        if ticks:
+            self.registry.handles(Ring)(self.ring)
+            self.registry.every(ticks, Ring("0"), name="rings", missed=dice.choice(MISSED))
         self._activation = activation
         if activation is not None:
             self.registry.activation("ledger")(self.opened)
 
-    def _ledger(self) -> str:
+    def ledger(self) -> str:
         # A few are hot.
         return str(min(self.dice.randrange(self.entities), self.dice.randrange(self.entities)))
 
@@ -177,6 +190,12 @@ class Workload:
             ledger.numbers.append(command.number)
             await trio.sleep_forever()
 
+    async def ring(self, command: Ring, ledger: Ledger, context: Context) -> None:
+        number = self.network.server.rings[context.command_id]
+        async with self._turn(number, context):
+            await self._effect(number, context, slow=False)
+            ledger.numbers.append(number)
+
     @asynccontextmanager
     async def opened(self, nursery: trio.Nursery) -> AsyncGenerator[None, None]:
         """Is one stay of a ledger in a worker; it may fail to begin, and as long as it lasts."""
@@ -228,8 +247,8 @@ class Workload:
                     calls.start_soon(self._call_patiently, queues, dice.choice([0.02, 0.5, 3.0, 30.0]), key)
             calls.cancel_scope.deadline = trio.current_time() + 2.0
 
-    def _command(self, dice: Random, line: str, *, key: str = "") -> Work | Hang:
-        number, ledger, fate = next(self._numbers), self._ledger(), dice.choice(FATES)
+    def _command(self, dice: Random, line: str, *, key: str = "", bounded: bool = False) -> Work | Hang:
+        number, ledger, fate = next(self._numbers), self.ledger(), dice.choice(FATES)
         children: tuple[int, ...] = ()
         made: Work | Hang
         if fate == "hang":
@@ -237,7 +256,7 @@ class Workload:
         else:
             if dice.random() < 0.3:
                 children = tuple(next(self._numbers) for _ in range(dice.randint(1, 3)))
-            to = [self._ledger() for _ in children]
+            to = [self.ledger() for _ in children]
             delays = [dice.choice((0, 0, 0, *DELAYS)) for _ in children]
             made = Work(
                 ledger,
@@ -248,11 +267,11 @@ class Workload:
                     f"{ledger_id}:{child}:{delay}"
                     for ledger_id, child, delay in zip(to, children, delays, strict=True)
                 ],
-                calls=self._ledger() if fate == "call" else "",
+                calls=self.ledger() if fate == "call" else "",
             )
             for ledger_id, child in zip(to, children, strict=True):
                 self._asked(child, ledger_id, "", "done")
-        self._asked(number, ledger, line, fate, children=children, key=key)
+        self._asked(number, ledger, line, fate, bounded=bounded, children=children, key=key)
         if key:
             self._keys[number] = key
         return made
@@ -270,6 +289,14 @@ class Workload:
     ) -> None:
         now = trio.current_time()
         self.write(history.Asked(now, number, f"ledger/{ledger}", line, fate, bounded, children, key))
+
+    async def send_and_cancel(self, queues: AtomicQueues, dice: Random) -> None:
+        """Sends one command, put off or not, and takes it back a little later."""
+        process, one = current_process(), self._command(dice, "", bounded=True)
+        receipt = await queues.send(one, delay=dice.choice((None, None, *DELAYS)))
+        await trio.sleep(dice.expovariate(5))
+        if await queues.cancel(receipt) == "dropped" and not process.dead:
+            self.write(history.Dropped(trio.current_time(), one.number))
 
     async def _send(
         self, queues: AtomicQueues, commands: list[Work | Hang], delay: float | None = None
@@ -293,7 +320,7 @@ class Workload:
 
     async def _call_patiently(self, queues: AtomicQueues, patience: float, key: str) -> None:
         with trio.move_on_after(patience):
-            await self._call(queues.call, self._ledger(), key)
+            await self._call(queues.call, self.ledger(), key)
 
     async def _call(self, call: Callable[..., Any], ledger: str, key: str = "") -> None:
         number = next(self._numbers)

@@ -28,9 +28,11 @@ from . import history
 from .checker import check
 from .faults import Blow, Plan, draw
 from .history import Event, Final
-from .network import QUIET, Link, Network, SimulatedStore
+from .network import QUIET, RECONNECTS, Link, Network
+from .operator import Operator
 from .process import Process, scheduling
 from .server import SimulatedServer
+from .store import SimulatedStore
 from .workload import DELAYS, Workload
 
 SLACK = 0.5
@@ -87,12 +89,14 @@ class World:
             self.plan.entities,
             self.plan.handling,
             self.plan.activation,
+            self.plan.ticks,
             self.write,
         )
         self.codec = Codec()
         self.pods = [Pod(f"p{n}") for n in range(self.plan.pods)]
         self.processes: list[Process] = []
         self.closing = False
+        self.operating = trio.CancelScope()  # round all that an operator does
         self.final = Final({}, {})
 
     # -------------------------------------------------------------------------------- processes
@@ -151,6 +155,15 @@ class World:
         with process.scope:
             async with self._open(link, None) as queues:
                 await self.workload.send(queues, process.name, Random(self.dice.random()), self.plan.pause)
+
+    async def _operator(self) -> None:
+        process, link = self._begin("o")
+        with process.scope:
+            async with self._open(link, None) as queues:
+                with self.operating:
+                    await Operator(
+                        self.workload, queues, Random(self.dice.random()), self.plan.operates
+                    ).run()
 
     # -------------------------------------------------------------------------------- what goes wrong
     def strike(self, blow: Blow, lives: trio.Nursery) -> None:
@@ -232,7 +245,10 @@ class World:
                     lives.start_soon(self._sender, number)
                 for pod in self.pods:
                     lives.start_soon(self._live, pod, self.dice.random())
+                if self.plan.operates:
+                    lives.start_soon(self._operator)
                 await self._suffer(lives)
+                await self._resume()
                 await self._heal()
                 await self._settle()
                 with trio.move_on_after(ENDS_WITHIN) as late:
@@ -256,6 +272,16 @@ class World:
         while self.network.late_until > trio.current_time():  # noqa: ASYNC110
             await trio.sleep_until(self.network.late_until)
 
+    async def _resume(self) -> None:
+        """Ends all that an operator has begun."""
+        self.operating.cancel()
+        if self.plan.operates:
+            await trio.sleep(RECONNECTS[1] + SLACK)  # until what it asked last was done
+        for entity, box in list(self.server.mailboxes.items()):
+            if box.paused:
+                self.server.pause(entity, "")
+        self.server.hold("ledger", "")
+
     async def _heal(self) -> None:
         """Waits as long as healing may take, and sees whether somebody works at all that was accepted before."""
         lease = self.plan.lease
@@ -269,6 +295,10 @@ class World:
         self._audit()
         if lost := self._not_moved():
             self.write(history.Wrong(trio.current_time(), f"nobody moves what is due: {lost}"))
+        if self._not_ticked():
+            self.write(history.Wrong(trio.current_time(), f"nobody ticks: {self.server.schedules}"))
+        # From now on none of them comes any more, as else it would never be quiet.
+        self.server.schedules = dict.fromkeys(self.server.schedules, 2**60)
         ill = self._not_healed(began_us)
         await trio.sleep(SLACK)  # a claim may just be on its way
         for entity, why in self._not_healed(began_us).items():
@@ -280,6 +310,18 @@ class World:
         longest_us = OVERDUE_US + round((self.plan.lease.heartbeat + SLACK) * 1e6)
         due_us = self.server._now_us() - longest_us
         return [name for name, one in self.server.later.commands.items() if one.due[0] < due_us]
+
+    def _not_ticked(self) -> bool:
+        """Says whether a tick is longer due than it takes to make it, or those that were missed before it."""
+        longest = self.plan.lease.heartbeat + 2 * SLACK
+        due_ms = (self.server._now_us() - round(longest * 1e6)) // 1000
+        begun = self.server.schedules.values()
+        if self.plan.ticks and not begun:
+            return True
+        return (
+            any(following < due_ms for following in begun)
+            and self.server.ticked_at < trio.current_time() - longest
+        )
 
     def _not_healed(self, began_us: int) -> dict[Entity, str]:
         """Names the entities that have work since then and nobody who does it, and says why."""
@@ -330,7 +372,8 @@ class World:
     async def _settle(self) -> None:
         """Waits until all is settled: without help, in a bounded time."""
         server = self.server
-        if (left_us := server.later.left_us(server._now_us())) is not None and left_us > LONGEST_DELAY_US:
+        left_us = max([0, *(one.due[0] for one in server.later.commands.values())]) - server._now_us()
+        if left_us > LONGEST_DELAY_US:
             server.skew_us += left_us  # its clock was set back, and is put right
         with trio.move_on_after(SETTLES_WITHIN) as late:
             while server.later.commands or any(  # noqa: ASYNC110 - the server tells nobody
@@ -369,8 +412,7 @@ class World:
         dead: dict[int, str] = {}
         for letters in self.server.dead.values():
             for letter in letters.values():
-                record = orjson.loads(letter.record)
-                dead[orjson.loads(record["envelope"])["p"]["number"]] = record["error"]
+                dead[self.server.number_of_letter(letter)] = orjson.loads(letter.record)["error"]
         self.final = Final(states, dead)
 
 

@@ -66,8 +66,8 @@ class OperatorMachine(SendMachine):
         store = self.both.stores[client]
         self.ask(
             f"{client} {'holds' if held else 'lets go of'} {kind}",
-            lambda: run(store.hold(kind, held=held)),
-            lambda: self.memory.hold(kind, held=held),
+            lambda: run(store.hold(kind, "maintenance" * held)),
+            lambda: self.memory.hold(kind, "maintenance" * held),
         )
 
     def purge(self, client: str, entity: Entity, count: int, waiting: int) -> None:
@@ -116,7 +116,8 @@ class OperatorMachine(SendMachine):
             expected = 1 if expected is None else None if expected % 2 else expected + 1
         following = None if how == 4 else (expected or 0) + 1
         self.ask(
-            f"{client} moves {schedule} from {expected} to {following}, {entity} gets {command}",
+            f"{client} moves {schedule} from {expected} to {following}, "
+            f"{entity} gets {command.data.decode() if command else 'nothing'}",
             lambda: run(store.tick(schedule, expected, following, command)),
             lambda: memory.tick(schedule, expected, following, command),
         )

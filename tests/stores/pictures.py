@@ -50,7 +50,7 @@ def memory_picture(memory: MemoryServer) -> dict[str, Any]:
             for entity, box in boxes.items()
         },
         "ready since": {e: box.ready_since_us for e, box in boxes.items() if box.mode is Mode.READY},
-        "held": memory.held,
+        "held": set(memory.held),
         "schedules": memory.schedules,
         "died": memory.died_us,
         "pods": {

@@ -552,7 +552,7 @@ class Turns:
     ) -> Finished:
         """Gives a command up: to the dead letters, and the error to whoever waits; `ran`: its handler did, just now."""
         self._counts.dead += 1
-        outcome = failed_outcome(error)
+        outcome, attempts = failed_outcome(error), self._attempts + ran
         command_id = (
             envelope.command_id if envelope else f"{self.epoch:x}-{self._done + self._ahead}.undecodable"
         )
@@ -560,7 +560,7 @@ class Turns:
             "%s of %s is a dead letter after %d attempts: %s",
             envelope.name if envelope else "a command that can't be decoded",
             self._entity,
-            self._attempts + 1,
+            attempts,
             outcome.value,
             exc_info=error,
             extra={"event": "dead_letter", "entity": str(self._entity), "command_id": command_id},
@@ -571,7 +571,7 @@ class Turns:
             command_id,
             queued,
             outcome,
-            attempts=self._attempts + 1,
+            attempts=attempts,
             crashes=self._crashes,
             tasks=task_tree(trio.lowlevel.current_task()) if ran else "",
         )

@@ -515,8 +515,8 @@ class Store(Protocol):
         """
         ...
 
-    async def hold(self, entity_type: str, *, held: bool) -> bool:
-        """Holds all entities of a type back likewise, or lets them go on; False: it was so already."""
+    async def hold(self, entity_type: str, why: str) -> bool:
+        """Holds all entities of a type back likewise, or with `why` "" lets them go on; False: it was so already."""
         ...
 
     async def queued(self, entity: Entity, offset: int, count: int) -> tuple[Queued, ...]:
@@ -542,6 +542,7 @@ class Store(Protocol):
     ) -> bool:
         """Takes a command off the dead letters, and puts it into its mailbox or nowhere; False: it was not there.
 
+        In its mailbox it is as unsettled as any other: its outcome is kept no longer.
         At the head it comes before what a worker has fetched, whose commit will not stand.
         """
         ...

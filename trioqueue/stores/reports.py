@@ -122,7 +122,7 @@ class Report:
 
 @attrs.frozen
 class StoreStatistics:
-    """Counts of the whole fleet at one moment."""
+    """Counts of the whole fleet at one moment; `held` would be `ready` if their type were not held back."""
 
     pods: int
     owned: int
@@ -130,6 +130,7 @@ class StoreStatistics:
     ready: int
     dead: int
     put_off: int = 0
+    held: int = 0
 
 
 Withdrawal = Literal["dropped", "told", "late"]
@@ -181,5 +182,7 @@ class Inspection:
     ready_since_us: int | None = None
     paused_since_us: int | None = None
     paused_why: str = ""
-    held: bool = False
+    held: bool = False  # its type is
+    held_since_us: int | None = None
+    held_why: str = ""
     state_bytes: int = 0

@@ -37,7 +37,7 @@ class Mailboxes:
         self.schedules: dict[str, int] = {}  # name -> its next tick, in ms since the epoch
         # (client, type or "*") -> until when (us) it wants to be told what happens.
         self.watchers: dict[tuple[str, str], int] = {}
-        self.held: set[str] = set()  # types that an operator holds back
+        self.held: dict[str, tuple[int, str]] = {}  # types that an operator holds back, since when, and why
         self._clock: str | None = None  # the incarnation that is told what is put off
         self.keys = Expiring[tuple[Entity, str], str](now_us)  # (entity, key) -> the first command with it
         self.died_us: dict[str, int] = {}  # command id -> when it became a dead letter

@@ -44,11 +44,14 @@ class Operating(Mailboxes):
                 self._move(entity, Event.LET_GO)
         return True
 
-    def hold(self, entity_type: str, *, held: bool) -> bool:
+    def hold(self, entity_type: str, why: str) -> bool:
         """Holds a type back, or lets it go on; see `Store.hold`."""
-        if (entity_type in self.held) == held:
+        if (entity_type in self.held) == bool(why):
             return False
-        (self.held.add if held else self.held.remove)(entity_type)
+        if why:
+            self.held[entity_type] = (self._now_us(), why)
+        else:
+            del self.held[entity_type]
         return True
 
     def _overrule(self, entity: Entity) -> None:
@@ -95,6 +98,8 @@ class Operating(Mailboxes):
         if self.dead[entity.type].pop(command_id, None) is None:
             return False
         del self.died_us[command_id]
+        if where != "nowhere":
+            self.results.pop(command_id, None)  # it is not settled any more
         queued = Queued(self._now_us(), data)
         if where == "tail":
             self._push(entity, queued, prefer=None)
@@ -119,6 +124,7 @@ class Operating(Mailboxes):
         box = self.mailboxes.get(entity, Mailbox())
         pod = self.pods.get(box.owner) if box.owner else None
         since, why = box.paused or (None, "")
+        held_since, held_why = self.held.get(entity.type) or (None, "")
         _, state = self.states.get(entity, ("", None))
         return Inspection(
             now_us=self._now_us(),
@@ -137,5 +143,7 @@ class Operating(Mailboxes):
             paused_since_us=since,
             paused_why=why,
             held=entity.type in self.held,
+            held_since_us=held_since,
+            held_why=held_why,
             state_bytes=len(state or b""),
         )

@@ -441,7 +441,7 @@ class MemoryServer(Operating):
         elif left_us is not None and left_us >= -OVERDUE_US:
             left_us = None
         owned = pod.owns
-        ready = self._ready(pod.info.types - self.held)
+        ready = self._ready(pod.info.types - self.held.keys())
         room = pod.room - len(owned)
         return Report(
             owned=len(owned),
@@ -554,11 +554,13 @@ class MemoryServer(Operating):
     def statistics(self) -> StoreStatistics:
         """Counts what there is."""
         boxes = self.mailboxes.values()
+        ready = [entity.type in self.held for entity, box in self.mailboxes.items() if box.mode is Mode.READY]
         return StoreStatistics(
             pods=len(self.pods),
             owned=sum(box.owner is not None for box in boxes),
             with_work=sum(bool(box.queue) and box.mode is not Mode.PAUSED for box in boxes),
-            ready=sum(box.mode is Mode.READY for box in boxes),
+            ready=ready.count(False),
             dead=sum(map(len, self.dead.values())),
             put_off=len(self.later.commands),
+            held=ready.count(True),
         )

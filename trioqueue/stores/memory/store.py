@@ -218,9 +218,9 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._server.pause(entity, why)
 
-    async def hold(self, entity_type: str, *, held: bool) -> bool:
+    async def hold(self, entity_type: str, why: str) -> bool:
         await trio.lowlevel.checkpoint()
-        return self._server.hold(entity_type, held=held)
+        return self._server.hold(entity_type, why)
 
     async def queued(self, entity: Entity, offset: int, count: int) -> tuple[Queued, ...]:
         await trio.lowlevel.checkpoint()

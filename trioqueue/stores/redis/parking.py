@@ -60,3 +60,33 @@ class Caller:
     def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
         return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Waiter:
+    """A task that waits for its section's answer, which may come before it waits."""
+
+    __slots__ = ("_answered", "_result", "_task")
+
+    def __init__(self) -> None:
+        # Not None exactly while the task waits: whoever sets it to None owns the wake-up.
+        self._task: trio.lowlevel.Task | None = None
+        self._answered = False
+        self._result: object = None
+
+    def answer(self, result: object) -> None:
+        """Wakes the task with its answer; drops the answer if the task has been cancelled."""
+        self._answered, self._result = True, result
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> object:
+        """Waits for `answer` and returns what it was given."""
+        if not self._answered:  # a closed transport answers at once
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._leave)
+        return self._result
+
+    def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED

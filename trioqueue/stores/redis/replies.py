@@ -243,6 +243,7 @@ def inspection(answer: Any) -> Inspection:
         return int(fields[field]) if field in fields else None
 
     since, _, why = fields.get(b"paused", b"").partition(b" ")
+    held_since, _, held_why = (held or b"").partition(b" ")
     return Inspection(
         now_us=now,
         mode=Mode(fields.get(b"mode", b"idle").decode()),
@@ -259,9 +260,26 @@ def inspection(answer: Any) -> Inspection:
         ready_since_us=round(float(ready)) if ready else None,
         paused_since_us=int(since) if since else None,
         paused_why=why.decode(),
-        held=held == 1,
+        held=held is not None,
+        held_since_us=int(held_since) if held_since.isdigit() else None,
+        held_why=held_why.decode(),
         state_bytes=state,
     )
+
+
+def counters(meta: dict[bytes, bytes]) -> tuple[int, int, int]:
+    """Reads from `meta` how many entities are ready, likewise of types that are held back, and the dead letters."""
+    held_types = meta.get(b"held", b"").split()
+    ready = held = dead = 0
+    for field, value in meta.items():
+        kind, _, entity_type = field.partition(b":")
+        if kind == b"ready" and entity_type in held_types:
+            held += int(value)
+        elif kind == b"ready":
+            ready += int(value)
+        elif kind == b"dead":
+            dead += int(value)
+    return ready, held, dead
 
 
 def send_claim_answer(answer: Any) -> SendClaimAnswer:

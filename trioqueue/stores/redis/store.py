@@ -38,6 +38,7 @@ from trioqueue.stores.redis.batch import Batcher, ClaimSection, CommitSection, S
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.layout import DECLINE_US, LAYOUT, PARTITIONS, check_server
 from trioqueue.stores.redis.lease import keep_lease, now
+from trioqueue.stores.redis.parking import Waiter
 from trioqueue.stores.redis.replicas import Replicas, open_replicas
 from trioqueue.stores.redis.replies import (
     FOREIGN_KEY,
@@ -47,6 +48,7 @@ from trioqueue.stores.redis.replies import (
     check_word,
     claim_answer,
     commit_answer,
+    counters,
     element_of,
     entity_of,
     hint_of,
@@ -160,7 +162,7 @@ class RedisStore:
     async def _section(self, add: Callable[[SectionT], None], section: SectionT) -> object:
         """Adds a section and waits for its answer; a cancelled caller leaves, the answer is read and dropped."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        waiter = _Waiter()
+        waiter = Waiter()
         section.answer = waiter.answer
         add(section)
         result = await waiter.wait()
@@ -377,8 +379,8 @@ class RedisStore:
         keys = [*self._whole([entity]), self._keys.paused]
         return bool(await self._call("pause", keys, [str(entity), entity.type, why]) == 1)
 
-    async def hold(self, entity_type: str, *, held: bool) -> bool:
-        return bool(await self._call("hold", [], [entity_type, int(held)]) == 1)
+    async def hold(self, entity_type: str, why: str) -> bool:
+        return bool(await self._call("hold", [], [entity_type, why]) == 1)
 
     async def purge(
         self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
@@ -395,7 +397,7 @@ class RedisStore:
     async def redeliver(
         self, entity: Entity, command_id: str, where: Literal["head", "tail", "nowhere"], data: bytes = b""
     ) -> bool:
-        keys = [*self._keys.dead(entity.type), *self._whole([entity])]
+        keys = [*self._keys.dead(entity.type), *self._whole([entity]), self._keys.result(command_id)]
         arguments = [str(entity), entity.type, command_id, where, data]
         return bool(await self._call("redeliver", keys, arguments) == 1)
 
@@ -467,19 +469,15 @@ class RedisStore:
         pods = await self._read("ZCARD", self._keys.pods)
         owned = await self._read("ZCARD", self._keys.owned)
         # Read before and after the wakes: an entity that moves between ready and a pod meanwhile is seen at least once.
-        ready_before, _ = await self._counters()
+        before = await self._counters()
         wakes = await self._read("ZCARD", self._keys.wake)
-        ready_after, dead = await self._counters()
-        ready = max(ready_before, ready_after)
+        after = await self._counters()
+        ready, held = max(before[:2], after[:2], key=sum)
         put_off = await self._read("ZCARD", self._keys.later[0])
-        return StoreStatistics(pods, owned, wakes + ready, ready, dead, put_off)
+        return StoreStatistics(pods, owned, wakes + ready + held, ready, after[2], put_off, held)
 
-    async def _counters(self) -> tuple[int, int]:
-        """Reads how many entities are ready, and how many dead letters there are, of all types."""
-        meta = await self._read("HGETALL", self._keys.meta)
-        ready = sum(int(value) for field, value in meta.items() if field.startswith(b"ready:"))
-        dead = sum(int(value) for field, value in meta.items() if field.startswith(b"dead:"))
-        return ready, dead
+    async def _counters(self) -> tuple[int, int, int]:
+        return counters(await self._read("HGETALL", self._keys.meta))
 
     def hold_lease(
         self, member: Member, lease: Lease, report: Callable[[Report], None]
@@ -494,34 +492,6 @@ class RedisStore:
             self._sieve,
             joined_at=self._joined_at,
         )
-
-
-class _Waiter:
-    """A task that waits for its section's answer."""
-
-    __slots__ = ("_answered", "_result", "_task")
-
-    def __init__(self) -> None:
-        # Not None exactly while the task waits: whoever sets it to None owns the wake-up.
-        self._task: trio.lowlevel.Task | None = None
-        self._answered = False
-        self._result: object = None
-
-    def answer(self, result: object) -> None:
-        self._answered, self._result = True, result
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
-
-    async def wait(self) -> object:
-        if not self._answered:  # a closed transport answers at once
-            self._task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(self._leave)
-        return self._result
-
-    def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._task = None
-        return trio.lowlevel.Abort.SUCCEEDED
 
 
 def _nobody(_hint: Hint) -> None:

@@ -89,10 +89,10 @@ async def check_what_is_paused_or_ready_is_left_alone(harness: StoreHarness) -> 
         assert await harness.world() == before
         assert not [hint for hint in pod.hints if isinstance(hint, KeepAwake)]
         await pod.commit(B, claimed)
-        await client.store.hold("account", held=True)
+        await client.store.hold("account", "maintenance")
         assert await keep(pod, C) == 0
         assert (await see(harness, C)).mode is Mode.IDLE
-        await client.store.hold("account", held=False)
+        await client.store.hold("account", "")
         assert await keep(pod, C) == 0
         assert (await see(harness, C)).mode is Mode.PARKED
 

@@ -1,5 +1,7 @@
 """Checks of what an operator does: pausing, purging, dead letters, and looking."""
 
+from typing import Literal
+
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import (
@@ -15,6 +17,7 @@ from trioqueue.stores.contract import (
     Outgoing,
     Parked,
     Paused,
+    Reply,
 )
 from trioqueue.stores.reports import Answered, Changed, Queued, Wake
 from trioqueue.testing._harness import StoreHarness
@@ -180,29 +183,35 @@ async def check_a_held_type_is_ready_and_nobodys(harness: StoreHarness) -> None:
     async with open_client(harness) as sender, open_pod(harness, "account", "other") as pod:
         await sender.send(A, b"1", b"2")
         claimed = await pod.begin(A)
-        assert await sender.store.hold("account", held=True) is True
-        assert await sender.store.hold("account", held=True) is False
+        assert await sender.store.hold("account", "maintenance") is True
+        assert await sender.store.hold("account", "maintenance") is False
         assert await pod.commit(A, claimed, want=9) == Paused()
         assert await pod.store.release(pod.member, A, claimed.epoch, "handoff")
         await sender.send(B, b"1")
         assert await pod.claim(B) == Paused()
         assert await pod.store.release(pod.member, B, None, "handoff")
         assert (await see(harness, A)).mode is (await see(harness, B)).mode is Mode.READY
+        await sender.send(OTHER, b"0")
+        await pod.handle(OTHER)
+        counted = await sender.store.statistics()
+        assert (counted.with_work, counted.ready, counted.held) == (2, 0, 2), "they wait for no pod"
         await pod.store.assign(pod.member, [A, B])
         assert (await pod.found()).ready == ()
         await sender.send(OTHER, b"1")
         await pod.begin(OTHER)
-        assert await sender.store.hold("account", held=False) is True
-        assert await sender.store.hold("account", held=False) is False
+        assert await sender.store.hold("account", "") is True
+        assert await sender.store.hold("account", "") is False
         report = await pod.found()
         assert sorted(report.ready) == [A, B]
+        counted = await sender.store.statistics()
+        assert (counted.ready, counted.held) == (2, 0)
         await pod.store.assign(pod.member, report.ready)
         assert texts(await pod.begin(A)) == [b"2"]
 
 
 async def check_a_held_type_refuses_a_wish(harness: StoreHarness) -> None:
     async with open_pod(harness) as pod:
-        await pod.store.hold("account", held=True)
+        await pod.store.hold("account", "maintenance")
         _, answer = await pod.send_wishing(A, b"1")
         assert answer in (Paused(), NotClaimed())
         await pod.store.release(pod.member, A, None, "handoff")
@@ -213,7 +222,7 @@ async def check_an_emptied_mailbox_of_a_held_type_is_parked(harness: StoreHarnes
     async with open_client(harness) as sender, open_pod(harness) as pod:
         await sender.send(A, b"1")
         claimed = await pod.begin(A)
-        await sender.store.hold("account", held=True)
+        await sender.store.hold("account", "maintenance")
         for _ in range(2):  # a repetition is answered alike
             assert await pod.commit(A, claimed) == Parked()
         expect(Empty, await pod.claim(A))
@@ -330,11 +339,12 @@ async def check_nobody_takes_an_overruled_entity_from_its_owner(harness: StoreHa
 
 
 # ------------------------------------------------------------------------------------ dead letters
-async def _bury(pod: Pod, entity: Entity, claimed: Claimed, *names: str) -> None:
+async def _bury(
+    pod: Pod, entity: Entity, claimed: Claimed, *names: str, replies: tuple[Reply, ...] = ()
+) -> None:
     letters = [DeadLetter(name, name.encode()) for name in names]
-    await pod.store.commit(
-        pod.member, Commit(entity, claimed.epoch, claimed.done, pops=len(names), dead=letters)
-    )
+    commit = Commit(entity, claimed.epoch, claimed.done, pops=len(names), dead=letters, replies=replies)
+    await pod.store.commit(pod.member, commit)
 
 
 async def check_dead_letters_are_read_oldest_first(harness: StoreHarness) -> None:
@@ -371,6 +381,20 @@ async def check_a_dead_letter_is_discarded(harness: StoreHarness) -> None:
         assert await sender.store.redeliver(A, "dead", "nowhere") is False
         assert (await see(harness, A)).queued == ()
         assert (await sender.store.statistics()).dead == 0
+
+
+async def check_a_redelivered_command_is_not_settled(harness: StoreHarness) -> None:
+    async with open_client(harness) as sender, open_pod(harness) as pod:
+        names: tuple[Literal["tail", "head", "nowhere"], ...] = ("tail", "head", "nowhere")
+        await sender.send(A, *(name.encode() for name in names))
+        replies = tuple(Reply(name, "", b"dead", 60_000) for name in names)
+        await _bury(pod, A, await pod.begin(A), *names, replies=replies)
+        for where in names:
+            assert await sender.store.result(where) == b"dead"
+            assert await sender.store.cancel(A, where) is False
+            assert await sender.store.redeliver(A, where, where, where.encode()) is True
+        assert [await sender.store.result(name) for name in names] == [None, None, b"dead"]
+        assert await sender.store.cancel(A, "tail") is True
 
 
 async def check_a_redelivery_to_the_head_overrules_the_worker(harness: StoreHarness) -> None:
@@ -423,10 +447,18 @@ async def check_inspection_tells_what_there_is(harness: StoreHarness) -> None:
         waiting = await sender.store.inspect(OTHER)
         assert (waiting.mode, waiting.ready_since_us is not None) == (Mode.READY, True)
         await sender.store.pause(OTHER, "two words")
-        await sender.store.hold("other", held=True)
+        await sender.store.hold("other", "three more words")
         paused = await sender.store.inspect(OTHER)
         assert (paused.mode, paused.paused_why, paused.held) == (Mode.PAUSED, "two words", True)
         assert paused.paused_since_us is not None
+        await sender.store.hold("other", "again")
+        held = await sender.store.inspect(Entity("other", "unheard-of"))
+        assert (held.mode, held.held, held.held_why) == (Mode.IDLE, True, "three more words")
+        assert 0 <= (held.now_us - (held.held_since_us or 0)) / 1e6 < 60
+        assert (await sender.store.inspect(A)).held_why == ""
+        await sender.store.hold("other", "")
+        free = await sender.store.inspect(OTHER)
+        assert (free.held, free.held_why, free.held_since_us) == (False, "", None)
 
 
 async def check_a_mailbox_is_read_from_its_head(harness: StoreHarness) -> None:

@@ -5,12 +5,14 @@
 -- ARGV[2] name
 --
 -- Returns {now_us, fields of e, commands, the first command or nil, bytes of the state, its owner's name or nil, when that
---   was heard of last (us) or nil, since when it is ready (us) or nil, 1 if its type is held back else 0}
+--   was heard of last (us) or nil, since when it is ready (us) or nil, nil or, where its type is held back, "since_us why"
+--   (or "", by an older release)}
 -- Keeps I5
 read_held()
 local fields = redis.call('HGETALL', KEYS[7])
 local state = redis.call('GET', KEYS[9]) or ''
 local owner = redis.call('HGET', KEYS[7], 'owner')
+local type = string.match(ARGV[2], '^[^/]+')
 return {
     time_us(),
     fields,
@@ -20,5 +22,5 @@ return {
     owner and redis.call('HGET', FLEET, 'name:' .. owner) or false,
     owner and redis.call('ZSCORE', PODS, owner) or false,
     redis.call('ZSCORE', KEYS[10], ARGV[2]) or false,
-    type_held(ARGV[2]) and 1 or 0,
+    type_held(ARGV[2]) and (redis.call('HGET', META, 'held:' .. type) or '') or false,
 }

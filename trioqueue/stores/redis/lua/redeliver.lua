@@ -2,7 +2,7 @@
 -- include: common place lanes fetch overrule
 --
 -- KEYS[7] dead, KEYS[8] letters  of the type
--- KEYS[9] e, KEYS[10] q, KEYS[11] load, KEYS[12] ready  of the entity and its type
+-- KEYS[9] e, KEYS[10] q, KEYS[11] load, KEYS[12] ready  of the entity and its type; KEYS[13] result of the command
 -- ARGV[2] name
 -- ARGV[3] type
 -- ARGV[4] command id
@@ -37,6 +37,9 @@ elseif where == 'head' then
         redis.call('ZADD', WAKE, number_of(h[2]), name)
         hint(h[2], 'u' .. name)
     end
+end
+if where ~= 'nowhere' then
+    redis.call('DEL', KEYS[13]) -- it is not settled any more
 end
 redis.call('ZREM', DEAD, id)
 redis.call('HDEL', LETTERS, id)
