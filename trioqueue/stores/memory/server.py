@@ -188,28 +188,28 @@ class MemoryServer(Operating):
     # -------------------------------------------------------------------------------- what is told
     def watch(self, client: str, entity_type: str, keep_ms: int) -> None:
         """Notes who wants to be told what happens; see `Store.watch`."""
-        before = self.watched()
+        now, before = self._now_us(), self.watched()
         self.watchers.pop((client, entity_type), None)
+        self.watchers = {one: until for one, until in self.watchers.items() if until > now}
         if keep_ms:
-            self.watchers[client, entity_type] = self._now_us() + keep_ms * 1000
+            self.watchers[client, entity_type] = now + keep_ms * 1000
         after = self.watched()
         if after != before:
             for incarnation in self.pods:
                 self._hint(client_of(incarnation), Watched(after))
 
     def watched(self) -> tuple[str, ...]:
-        """Gives the types of which somebody wants to be told, and forgets who does not any more."""
+        """Gives the types of which somebody wants to be told."""
         now = self._now_us()
-        for watcher in [one for one, until in self.watchers.items() if until <= now]:
-            del self.watchers[watcher]
-        return tuple(sorted({entity_type for _, entity_type in self.watchers}))
+        return tuple(sorted({of for (_, of), until in self.watchers.items() if until > now}))
 
     def tell_events(self, data: bytes) -> bool:
         """Tells all who want to be told; see `Store.tell_events`."""
-        self.watched()
-        for client in {client for client, _ in self.watchers}:
+        now = self._now_us()
+        told = {client for (client, _), until in self.watchers.items() if until > now}
+        for client in told:
             self._hint(client, Told(data))
-        return bool(self.watchers)
+        return bool(told)
 
     def move(self, member: Member) -> float | None:
         """Puts what is due into mailboxes; see `Store.move`."""

@@ -7,7 +7,7 @@
 -- Returns how many were told
 -- Keeps I15
 local told, count = {}, 0
-for _, watcher in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], text(time_us()), '+inf')) do
+for _, watcher in ipairs(redis.call('ZRANGEBYSCORE', KEYS[7], '(' .. text(time_us()), '+inf')) do
     local client = string.match(watcher, '^(%S+) ')
     if client and not told[client] then
         told[client], count = true, count + 1
