@@ -338,6 +338,22 @@ async def check_nobody_takes_an_overruled_entity_from_its_owner(harness: StoreHa
         assert (await see(harness, A)).mode is Mode.PARKED
 
 
+async def check_nobody_takes_an_entity_whose_claim_may_still_be_heard(harness: StoreHarness) -> None:
+    """Its first copy began, its second one was held back: whichever is heard, another pod must not begin beside it."""
+    async with open_client(harness) as sender, open_pod(harness) as pod, open_pod(harness):
+        await pod.store.send(group(A, b"1"), member=pod.member)
+        await pod.begin(A)
+        for held in (True, False):
+            assert await sender.store.hold("account", held=held)
+            for _ in range(2 * held):
+                assert await pod.claim(A) == Paused()
+        assert await sender.store.pause(A, "maintenance")
+        assert (await see(harness, A)).owner == pod.name
+        assert await pod.claim(A) == Paused()
+        assert await pod.store.release(pod.member, A, None, "handoff")
+        assert (await see(harness, A)).mode is Mode.PAUSED
+
+
 # ------------------------------------------------------------------------------------ dead letters
 async def _bury(pod: Pod, entity: Entity, claimed: Claimed, *names: str) -> None:
     letters = [DeadLetter(name, name.encode()) for name in names]
