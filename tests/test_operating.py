@@ -326,6 +326,17 @@ async def test_a_purge_takes_all_that_is_queued_and_nothing_else(
     assert await log_of(queues, "b") == ["other"]
 
 
+async def test_what_a_purged_command_came_to_is_kept_as_long_as_any(
+    works: Works, queues: AtomicQueues, autojump_clock: MockClock
+) -> None:
+    await queues.pause("lamp", "a")
+    await queues.send(Switch("a", "once"), key="once")
+    assert await queues.purge("lamp", "a") == 1
+    await trio.sleep(3600)
+    with pytest.raises(CallCancelled):
+        await queues.call(Switch("a", "again"), key="once")
+
+
 async def test_after_a_purge_the_next_command_starts_at_once(
     works: Works, queues: AtomicQueues, autojump_clock: MockClock
 ) -> None:

@@ -11,7 +11,7 @@ from trioqueue._names import Entity, entity_id_text, legal_entity_type
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.envelope import decode_envelope
 from trioqueue.protocol.outcome import Kind, Outcome
-from trioqueue.stores.contract import CHUNK, Store
+from trioqueue.stores.contract import CHUNK, KEEP_CANCELLED_MS, Purged, Store
 from trioqueue.stores.reports import Letter, Queued
 
 OPERATOR = "by an operator"
@@ -167,18 +167,20 @@ class Operating:
         outcome = self._codec.dumps(Outcome(Kind.CANCELLED).to_wire())
         purged = 0
         while commands := await self._store.queued(entity, 0, CHUNK):
-            tell = [self._waiting_for(entity, command) for command in commands]
+            tell = [self._told_of(entity, command) for command in commands]
             if await self._store.purge(entity, commands, tell, outcome):
                 purged += len(commands)
         return purged
 
-    def _waiting_for(self, entity: Entity, command: Queued) -> tuple[str, str]:
-        """Names a command and the client that waits for its outcome, or ""."""
+    def _told_of(self, entity: Entity, command: Queued) -> Purged:
+        """Says who is told of a purged command."""
         try:
             envelope = decode_envelope(self._codec, entity, command.data)
         except DecodeError:
-            return "?", ""
-        return envelope.command_id, envelope.reply_to or ""
+            return Purged("?")
+        if envelope.reply_to is None and not envelope.keep_ms:
+            return Purged(envelope.command_id)
+        return Purged(envelope.command_id, envelope.reply_to or "", max(KEEP_CANCELLED_MS, envelope.keep_ms))
 
     async def redeliver(self, letter: DeadLetter, /, *, to: Literal["tail", "head"] = "tail") -> bool:
         """Puts a dead letter back into its entity's mailbox, with all its attempts; `status` is "pending" from then on.

@@ -12,7 +12,7 @@ from trioqueue.protocol.lifecycle import Event
 from trioqueue.runtime.context import Context, Receipt
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.turns import Turns
-from trioqueue.stores.contract import ClaimAnswer, Commit, CommitAnswer, Member, Outgoing, PodInfo
+from trioqueue.stores.contract import ClaimAnswer, Commit, CommitAnswer, Member, Outgoing, PodInfo, Purged
 from trioqueue.stores.memory.later import Later
 from trioqueue.stores.memory.records import Mailbox, Pod, Producer
 from trioqueue.stores.memory.server import MemoryServer
@@ -206,7 +206,7 @@ def _purges_what_there_is(
     self: MemoryServer,
     entity: Entity,
     commands: Sequence[Queued],
-    tell: Sequence[tuple[str, str]],
+    tell: Sequence[Purged],
     outcome: bytes,
 ) -> bool:
     box = self.mailboxes.get(entity)

@@ -18,6 +18,7 @@ from trioqueue.stores.contract import (
     Empty,
     Member,
     Outgoing,
+    Purged,
 )
 from trioqueue.stores.memory.mailboxes import client_of
 from trioqueue.stores.memory.server import MemoryServer
@@ -154,7 +155,7 @@ class SimulatedServer(MemoryServer):
         return changed
 
     def purge(
-        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
+        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[Purged], outcome: bytes
     ) -> bool:
         purged = super().purge(entity, commands, tell, outcome)
         for queued in commands if purged else ():

@@ -23,6 +23,7 @@ from trioqueue.stores.contract import (
     NotClaimed,
     Outgoing,
     PodInfo,
+    Purged,
     SendClaimAnswer,
 )
 from trioqueue.stores.reports import (
@@ -240,7 +241,7 @@ class SimulatedStore:
         return await self._ask(f"queued {entity}", run)
 
     async def purge(
-        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
+        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[Purged], outcome: bytes
     ) -> bool:
         return await self._ask(
             f"purge {entity}", lambda server: server.purge(entity, commands, tell, outcome)

@@ -41,7 +41,12 @@ WHERE: dict[str, Callable[[Plan], bool]] = {
 }
 """What a plan must have to show a mutant at all, where most have not."""
 
-FROM = {"hints alone wake": 200, "no quarantine": 2200, "requests for any generation": 100}
+FROM = {
+    "commit ignores the epoch": 390,
+    "hints alone wake": 200,
+    "no quarantine": 2200,
+    "requests for any generation": 100,
+}
 """Where to begin, for what shows once in fifty seeds only."""
 
 

@@ -20,6 +20,7 @@ from trioqueue import (
     OutcomeUnknown,
     ReentrantCall,
     Registry,
+    Rejected,
     Rejection,
     ResultNotKept,
     StoreUnavailable,
@@ -41,7 +42,8 @@ FATES = ("done",) * 10 + ("flaky", "flaky", "refuse", "poison", "hang", "call", 
 GIVES_UP = (OutcomeUnknown, StoreUnavailable, Closed)
 """What a send may raise without anybody's mistake."""
 
-NO_ANSWER = (DeadlineExceeded, CallFailed, CallCancelled, ReentrantCall)
+NO_ANSWER = (DeadlineExceeded, CallFailed, CallCancelled, ReentrantCall, Rejected)
+"""With a key, also the rejection of a first command of another class."""
 
 DELAYS = (0.02, 0.3, 1.0, 1.0, 3.0, 6.0)
 """Seconds by which a command is put off."""

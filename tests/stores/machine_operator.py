@@ -11,7 +11,7 @@ from stores.pictures import CLIENTS, SCHEDULES, TYPES
 from stores.script_link import run
 
 from trioqueue._names import Entity
-from trioqueue.stores.contract import Outgoing
+from trioqueue.stores.contract import Outgoing, Purged
 
 DOES = (
     "pause",
@@ -80,10 +80,10 @@ class OperatorMachine(SendMachine):
         if not names:
             return
         tell = [
-            (name, CLIENTS[waiting % len(CLIENTS)] if (place + waiting) % 2 else "")
-            for place, name in enumerate(names)
+            Purged(name, CLIENTS[waiting % len(CLIENTS)] if place % 2 else "", (0, 60_000, 90_000)[place % 3])
+            for place, name in enumerate(names, waiting)
         ]
-        self.results += [name for name, to in tell if to and name not in self.results]
+        self.results += [one.command_id for one in tell if one.keep_ms and one.command_id not in self.results]
         self.ask(
             f"{client} purges {', '.join(names)} of {entity}",
             lambda: run(store.purge(entity, commands, tell, b"purged")),

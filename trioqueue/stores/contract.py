@@ -228,6 +228,14 @@ class DeadLetter(NamedTuple):
         return f"DeadLetter({self.command_id}, {size_of(self.record)})"
 
 
+class Purged(NamedTuple):
+    """A command that is taken out unhandled: the client to tell, or "", and how long its outcome is kept; 0: not."""
+
+    command_id: str
+    to: str = ""
+    keep_ms: int = 0
+
+
 class Withdrawn(NamedTuple):
     """A command that a turn cancels: its entity, its id, and the outcome to keep where it is put off."""
 
@@ -524,12 +532,11 @@ class Store(Protocol):
         ...
 
     async def purge(
-        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
+        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[Purged], outcome: bytes
     ) -> bool:
         """Takes commands out unhandled, if the mailbox begins with them: at most `CHUNK`; False: it doesn't.
 
-        `tell` are, one for each, its id and the client that waits for its outcome, or "".  What a worker makes of them
-        meanwhile will not stand.
+        `tell` says of each who is told.  What a worker makes of them meanwhile will not stand.
         """
         ...
 

@@ -5,7 +5,7 @@ from itertools import islice
 
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Event, Mode
-from trioqueue.stores.contract import KEEP_CANCELLED_MS
+from trioqueue.stores.contract import Purged
 from trioqueue.stores.memory.mailboxes import Mailboxes, client_of
 from trioqueue.stores.memory.records import Mailbox
 from trioqueue.stores.reports import Answered, Changed, Inspection, Letter, Queued, Wake
@@ -66,7 +66,7 @@ class Operating(Mailboxes):
             box.overruled = True
 
     def purge(
-        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
+        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[Purged], outcome: bytes
     ) -> bool:
         """Takes commands out of a mailbox; see `Store.purge`."""
         box = self.mailboxes.get(entity)
@@ -79,11 +79,12 @@ class Operating(Mailboxes):
         for _ in commands:
             box.queue.popleft()
         box.moved_on(len(commands))
-        for command_id, client in tell:
-            box.cancels.pop(command_id, None)
-            if client:
-                self.results.keep(command_id, self._now_us() + KEEP_CANCELLED_MS * 1000, outcome)
-                self._hint(client, Answered(command_id, outcome))
+        for one in tell:
+            box.cancels.pop(one.command_id, None)
+            if one.keep_ms:
+                self.results.keep(one.command_id, self._now_us() + one.keep_ms * 1000, outcome)
+            if one.to:
+                self._hint(one.to, Answered(one.command_id, outcome))
         if not box.queue:
             box.cancels.clear()
             if box.mode is Mode.READY:

@@ -35,7 +35,7 @@ class Mailbox:
     due_us: int | None = None
     unknown_since_us: int | None = None
     overruled: bool = (
-        False  # an operator changed what the owner's worker has fetched; it has not claimed since
+        False  # an operator changed or held back what the owner's worker has fetched, or may still be told of
     )
     ready_since_us: int | None = None
     paused: tuple[int, str] | None = None  # since when, and why, it is held back

@@ -237,15 +237,17 @@ class MemoryServer(Operating):
         box = self.mailboxes.get(entity)
         if box is None or box.owner != member.incarnation:
             return NotYours()
-        box.overruled = False
         now = self._now_us()
         if box.marked and box.queue:
             box.proven |= box.marked == "alone"
             box.marked = ""
             box.crashes += 1
         if self._is_held(entity):
+            # The answer to an earlier copy of this request may still be on its way: only its owner lets go of it.
+            box.overruled |= box.mode is Mode.ACTIVE
             self._move(entity, Event.HELD_BACK)
             return Paused()
+        box.overruled = False
         if box.due_us is not None and 0 < box.due_us - now <= MAX_BACKOFF_US:
             self._move(entity, Event.HELD_BACK)
             return Backoff((box.due_us - now) / 1e6)

@@ -27,6 +27,7 @@ from trioqueue.stores.contract import (
     NotClaimed,
     Outgoing,
     PodInfo,
+    Purged,
     SendClaimAnswer,
 )
 from trioqueue.stores.memory.mailboxes import Quarantined
@@ -228,7 +229,7 @@ class MemoryStore:
         return tuple(islice(box.queue, offset, offset + count)) if box else ()
 
     async def purge(
-        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
+        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[Purged], outcome: bytes
     ) -> bool:
         await trio.lowlevel.checkpoint()
         return self._server.purge(entity, commands, tell, outcome)

@@ -30,6 +30,7 @@ from trioqueue.stores.contract import (
     NotClaimed,
     Outgoing,
     PodInfo,
+    Purged,
     SendClaimAnswer,
     check_commit,
 )
@@ -383,13 +384,13 @@ class RedisStore:
         return bool(await self._call("hold", [], [entity_type, why]) == 1)
 
     async def purge(
-        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[tuple[str, str]], outcome: bytes
+        self, entity: Entity, commands: Sequence[Queued], tell: Sequence[Purged], outcome: bytes
     ) -> bool:
         e, q, _ = self._keys.entity(entity)
         keys = [e, q, self._keys.placement(entity.type)[1]]
-        keys += [self._keys.result(command_id) for command_id, _ in tell]
+        keys += [self._keys.result(one.command_id) for one in tell]
         first, last = (element_of(commands[at]) for at in (0, -1))
-        arguments: list[object] = [str(entity), entity.type, first, last, outcome, KEEP_CANCELLED_MS]
+        arguments: list[object] = [str(entity), entity.type, first, last, outcome]
         for one in tell:
             arguments += one
         return bool(await self._call("purge", keys, arguments) == 1)

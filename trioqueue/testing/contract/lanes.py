@@ -8,6 +8,7 @@ from trioqueue.stores.contract import (
     Group,
     Next,
     Outgoing,
+    Purged,
     SendClaimAnswer,
     Terms,
 )
@@ -160,7 +161,7 @@ async def check_purging_and_redelivering_keep_the_lanes(harness: StoreHarness) -
         await sender.send(A, b"1", b"2", b"3", b"4")
         claimed = await pod.begin(A, fetch=3)
         found = claimed.batch[:2]
-        assert await sender.store.purge(A, found, [("1", ""), ("2", "")], b"outcome")
+        assert await sender.store.purge(A, found, [Purged("1"), Purged("2")], b"outcome")
         await hurry(sender, A, "u1")
         assert await _line(harness, A) == "3 u1 4", "3 was fetched, and 4 never"
 

@@ -20,6 +20,7 @@ from trioqueue.stores.contract import (
     Outgoing,
     Parked,
     Paused,
+    Purged,
     Reply,
 )
 from trioqueue.testing._harness import StoreHarness
@@ -163,7 +164,7 @@ async def _pause_and_let_go(stage: Stage) -> None:
 
 async def _purge(stage: Stage) -> None:
     commands = await stage.other.store.queued(A, 0, 9)
-    assert await stage.other.store.purge(A, commands, [("", "") for _ in commands], b"")
+    assert await stage.other.store.purge(A, commands, [Purged("") for _ in commands], b"")
 
 
 async def _resume(stage: Stage) -> None:

@@ -17,6 +17,7 @@ from trioqueue.stores.contract import (
     Outgoing,
     Parked,
     Paused,
+    Purged,
     Reply,
 )
 from trioqueue.stores.reports import Answered, Changed, Queued, Wake
@@ -229,19 +230,27 @@ async def check_an_emptied_mailbox_of_a_held_type_is_parked(harness: StoreHarnes
 
 
 # ------------------------------------------------------------------------------------ purging
-async def _purge(client: Client, entity: Entity, *waiting: tuple[str, str]) -> bool:
+async def _purge(client: Client, entity: Entity, *waiting: Purged) -> bool:
     commands = await client.store.queued(entity, 0, CHUNK)
-    tell = [*waiting, *(("?", "") for _ in commands[len(waiting) :])]
+    tell = [*waiting, *(Purged("?") for _ in commands[len(waiting) :])]
     return await client.store.purge(entity, commands, tell, b"gone")
 
 
 async def check_a_purged_mailbox_is_empty_and_its_callers_know(harness: StoreHarness) -> None:
     async with open_client(harness) as sender, open_pod(harness) as pod:
         await sender.send(A, b"1", b"2", b"3")
-        assert await _purge(sender, A, ("1", sender.store.client), ("2", "")) is True
+        assert (
+            await _purge(
+                sender, A, Purged("1", sender.store.client, 60_000), Purged("2"), Purged("3", "", 120_000)
+            )
+            is True
+        )
         await sender.wait_hint(Answered("1", b"gone"))
         assert await sender.store.result("1") == b"gone"
         assert await sender.store.result("2") is None
+        await harness.advance(90)
+        assert await sender.store.result("1") is None
+        assert await sender.store.result("3") == b"gone", "for as long as was asked"
         assert await sender.store.queued(A, 0, 9) == ()
         expect(Empty, await pod.claim(A))
         await sender.send(A, b"4")
@@ -254,7 +263,7 @@ async def check_a_purge_overrules_the_worker(harness: StoreHarness) -> None:
         claimed = await pod.begin(A)
         await sender.store.cancel(A, "1")
         pod.hints.clear()
-        assert await _purge(sender, A, ("1", ""))
+        assert await _purge(sender, A, Purged("1"))
         await pod.wait_hint(Changed(A))
         assert await pod.commit(A, claimed, children=[Outgoing(B, b"child")]) == Fenced()
         assert (await see(harness, B)).mode is Mode.IDLE
@@ -271,7 +280,7 @@ async def check_marks_go_with_what_is_purged(harness: StoreHarness) -> None:
         await sender.store.cancel(A, "1")
         assert (await pod.found()).cancels == (A,)
         seen = await sender.store.queued(A, 0, 1)
-        assert await sender.store.purge(A, seen, [("1", "")], b"gone")
+        assert await sender.store.purge(A, seen, [Purged("1")], b"gone")
         assert (await see(harness, A)).queued == (b"2",)
         assert (await pod.found()).cancels == ()
 
@@ -282,9 +291,9 @@ async def check_a_purge_of_what_has_changed_does_nothing(harness: StoreHarness) 
         seen = await sender.store.queued(A, 0, 9)
         claimed = await pod.begin(A)
         expect(Next, await pod.commit(A, claimed))
-        assert await sender.store.purge(A, seen, [("1", ""), ("2", "")], b"gone") is False
+        assert await sender.store.purge(A, seen, [Purged("1"), Purged("2")], b"gone") is False
         expect(Parked, await pod.commit(A, claimed, done=claimed.done + 1))
-        assert await sender.store.purge(B, seen, [("1", ""), ("2", "")], b"gone") is False
+        assert await sender.store.purge(B, seen, [Purged("1"), Purged("2")], b"gone") is False
 
 
 async def check_a_purge_takes_what_it_names_alone(harness: StoreHarness) -> None:
@@ -293,7 +302,7 @@ async def check_a_purge_takes_what_it_names_alone(harness: StoreHarness) -> None
         claimed = await pod.begin(A)
         pod.hints.clear()
         seen = await sender.store.queued(A, 0, 2)
-        assert await sender.store.purge(A, seen, [("1", ""), ("2", "")], b"gone")
+        assert await sender.store.purge(A, seen, [Purged("1"), Purged("2")], b"gone")
         await pod.wait_hint(Wake(A))
         assert await pod.commit(A, claimed) == Fenced()
         assert texts(await pod.begin(A)) == [b"3"]
@@ -336,6 +345,22 @@ async def check_nobody_takes_an_overruled_entity_from_its_owner(harness: StoreHa
         assert (await see(harness, A)).mode is Mode.PAUSED
         await sender.store.pause(A, "")
         assert (await see(harness, A)).mode is Mode.PARKED
+
+
+async def check_nobody_takes_an_entity_whose_claim_may_still_be_heard(harness: StoreHarness) -> None:
+    """Its first copy began, its second one was held back: whichever is heard, another pod must not begin beside it."""
+    async with open_client(harness) as sender, open_pod(harness) as pod, open_pod(harness):
+        await pod.store.send(group(A, b"1"), member=pod.member)
+        await pod.begin(A)
+        for held in (True, False):
+            assert await sender.store.hold("account", held=held)
+            for _ in range(2 * held):
+                assert await pod.claim(A) == Paused()
+        assert await sender.store.pause(A, "maintenance")
+        assert (await see(harness, A)).owner == pod.name
+        assert await pod.claim(A) == Paused()
+        assert await pod.store.release(pod.member, A, None, "handoff")
+        assert (await see(harness, A)).mode is Mode.PAUSED
 
 
 # ------------------------------------------------------------------------------------ dead letters

@@ -8,8 +8,8 @@
 -- ARGV[2] name
 -- ARGV[3] type
 -- ARGV[4] first, ARGV[5] last   elements of the mailbox between which, both included, it is emptied
--- ARGV[6] outcome, ARGV[7] keep_ms
--- ARGV[8…] for each command: id, client that waits for it or ""
+-- ARGV[6] outcome
+-- ARGV[7…] for each command: id, client that is told or "", keep_ms (0: its outcome is not kept)
 --
 -- Returns 1 | 0 (the mailbox has changed)
 -- Keeps I1 I5 I7 I8
@@ -29,9 +29,11 @@ redis.call('LTRIM', Q, count, -1)
 moved_on(E, count)
 forget_head(E, name, h[2])
 for i = 1, count do
-    local id, client = ARGV[6 + 2 * i], ARGV[7 + 2 * i]
+    local id, client, keep_ms = ARGV[4 + 3 * i], ARGV[5 + 3 * i], ARGV[6 + 3 * i]
+    if tonumber(keep_ms) > 0 then
+        redis.call('SET', KEYS[9 + i], ARGV[6], 'PX', keep_ms)
+    end
     if client ~= '' then
-        redis.call('SET', KEYS[9 + i], ARGV[6], 'PX', ARGV[7])
         redis.call('PUBLISH', CHANNEL .. client, 'r' .. id .. ' ' .. ARGV[6])
     end
     if h[4] and redis.call('HDEL', E, 'cancel:' .. id) == 1 and redis.call('HINCRBY', E, 'cancels', -1) == 0 then

@@ -7,12 +7,9 @@ local epoch_floor -- read once a call, written after each claim
 -- Answers what claim answers.
 local function begin(x, incarnation, have, fetch, now)
     local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
-        'proven', 'paused', 'overruled', 'fetched')
+        'proven', 'paused', 'overruled', 'fetched', 'mode')
     if h[1] ~= incarnation then
         return { 'NOT_YOURS' }
-    end
-    if h[12] then
-        redis.call('HDEL', x.e, 'overruled') -- the worker that had it has ended
     end
     local queued, state = redis.call('LLEN', x.q), redis.call('GET', x.s)
     local crashes, due = tonumber(h[5] or 0), tonumber(h[7] or 0)
@@ -28,7 +25,13 @@ local function begin(x, incarnation, have, fetch, now)
     end
     if h[11] or held_types and queued > 0 and type_held(x.name) then
         redis.call('HSET', x.e, 'mode', 'parked')
+        if h[14] == 'active' then -- the answer to an earlier copy may still be on its way: only its owner lets go of it
+            redis.call('HSET', x.e, 'overruled', '1')
+        end
         return { 'PAUSED' }
+    end
+    if h[12] then
+        redis.call('HDEL', x.e, 'overruled') -- the worker that had it has ended
     end
     if due > now and due - now <= MAX_BACKOFF_US then
         redis.call('HSET', x.e, 'mode', 'parked')
