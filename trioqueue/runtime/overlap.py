@@ -89,7 +89,9 @@ class Overlap:
 
     def _prepare(self, queued: Queued, slot: TurnSlot, place: int) -> Running | Callable[[], Finished | Hold]:
         worker, want = self._worker, self._policy.fetch
-        return self._turns.prepare(queued, worker.cancels, self._nursery, slot, worker.settle, place, want)
+        return self._turns.prepare(
+            queued, worker.cancels, self._nursery, slot, worker.settling.settle, place, want
+        )
 
     async def _run(self, one: UnderWay, slot: TurnSlot) -> None:
         scope = TurnScope()

@@ -143,6 +143,7 @@ class Running:
             else:
                 entered.deadline = math.inf
             if self._let_go:
+                self.close()
                 return None
         if ending is not None:
             return ending
