@@ -4,6 +4,7 @@ import base64
 import logging
 import math
 import traceback
+from functools import partial
 from typing import Any
 
 import attrs
@@ -85,6 +86,10 @@ class Finished:
             commit.settled_cancels = [*commit.settled_cancels, *more.settled_cancels]
         self.local_replies += later.local_replies
         self.facts += later.facts
+
+
+class Unhandled(partial[Finished | Hold]):
+    """Answers, called, what becomes of a command that this pod can't handle, but another may."""
 
 
 def is_wanted(envelope: Envelope) -> bool:

@@ -33,6 +33,7 @@ from trioqueue.messages.rejection import rejection_fields, rejection_name
 from trioqueue.messages.state import StateInfo, read_state
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.protocol.turn import (
+    Cancelled,
     Done,
     Drop,
     Ending,
@@ -52,6 +53,7 @@ from trioqueue.runtime.finished import (
     Finished,
     Hold,
     Stopped,
+    Unhandled,
     failed_outcome,
     is_wanted,
     letter_of,
@@ -333,23 +335,26 @@ class Turns:
             return partial(self._give_up, queued, envelope, died, want)
         if bound is None:
             unknown = UnknownCommand(str(self._entity), envelope.name)
-            return partial(self._hold_or_bury, queued, envelope, unknown, want)
+            return Unhandled(self._hold_or_bury, queued, envelope, unknown, want)
         try:
             command = self._command(bound, envelope)
             self._thaw()
         except NewerVersion as error:
-            return partial(self._hold_or_bury, queued, envelope, error, want)
+            return Unhandled(self._hold_or_bury, queued, envelope, error, want)
         except DecodeError as error:
             return partial(self._bury, queued, envelope, error, want)
-        left = self._time_left(queued, envelope)
-        if envelope.command_id in cancels or left <= 0:
-            return partial(self._settle, queued, envelope, bound, Drop(expired=left <= 0), [], want)
+        until = self._until(queued, envelope)
+        expired = until <= trio.current_time()
+        if envelope.command_id in cancels or expired:
+            return partial(self._settle, queued, envelope, bound, Drop(expired=expired), [], want)
         child_id, attempt = self._done + ahead, 1 if ahead else self._attempts + 1
         make = partial(self._context, nursery, slot, settle, child_id, attempt)
-        return Running(queued, envelope, bound, command, left, nursery, make, self._facts)
+        return Running(queued, envelope, bound, command, until, nursery, make, self._facts)
 
     async def run(self, running: Running, provided: Any, scope: TurnScope) -> Ending | None:
-        """Runs a handler; None: it was let go of."""
+        """Runs a handler, unless its caller has gone meanwhile; None: it was let go of."""
+        if running.envelope.command_id in self._cancels:
+            return Cancelled()
         self._running = (*self._running, running)
         self._dirty = True
         for facts in running.facts:
@@ -413,12 +418,12 @@ class Turns:
             frozen is not None and state is not None and frozen != self._encoded(state, self._thawed(state))
         )
 
-    def _time_left(self, queued: Queued, envelope: Envelope) -> float:
-        """Says how many seconds the caller will still wait, by the store's clock and the time since it told it."""
+    def _until(self, queued: Queued, envelope: Envelope) -> float:
+        """Says when the caller no longer waits, by the store's clock and the time since it told it."""
         if envelope.deadline is None:
             return math.inf
-        waited = (self._now_us - queued.accepted_us) / 1e6 + trio.current_time() - self._fetched_at
-        return envelope.deadline - waited
+        waited = (self._now_us - queued.accepted_us) / 1e6
+        return self._fetched_at - waited + envelope.deadline
 
     def _context(
         self,

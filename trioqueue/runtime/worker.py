@@ -353,7 +353,7 @@ class Worker:
         while not isinstance(answer, Claimed):
             if isinstance(answer, Empty) and self.kept.wants_to_open():
                 return answer
-            rested = await self._rest(answer)
+            rested = await self.rest(answer)
             if isinstance(rested, str):
                 return rested
             answer = rested
@@ -381,7 +381,7 @@ class Worker:
         elif isinstance(answer, Empty):
             self.turns.epoch = answer.epoch
 
-    async def _rest(self, answer: ClaimAnswer | CommitAnswer) -> ClaimAnswer | str:
+    async def rest(self, answer: ClaimAnswer | CommitAnswer) -> ClaimAnswer | str:
         """Waits for what comes after an answer without work: the next claim's answer, or why to let go."""
         if isinstance(answer, NotYours | Fenced):
             return GONE
