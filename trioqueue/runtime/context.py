@@ -180,6 +180,7 @@ class Context:
         Cancelled: The called command is cancelled too, unless it is done.
 
         Raises:
+            Closed: The turn is over, or was broken off.
             ReentrantCall: The entity, or one that waits for this turn, is called: it could never answer.
             DeadlineExceeded: The time was over.
         """
@@ -206,8 +207,13 @@ class Context:
 
     # ------------------------------------------------------------------ for the runtime
     async def settle(self) -> None:
-        """Makes the turns before this one stand, on which what it calls may build."""
-        await self._settle()
+        """Makes the turns before this one stand, on which what it calls may build.
+
+        Raises:
+            Closed: They don't, so nothing of this turn will: who comes so far does not react to its cancellation.
+        """
+        if not await self._settle():
+            raise Closed
 
     def path(self) -> tuple[str, ...]:
         """Says who waits for what this turn calls, first caller first."""

@@ -1,8 +1,10 @@
 """What a turn made, until it stands: alone, or together with those before it."""
 
 import base64
+import logging
 import math
 import traceback
+from functools import partial
 from typing import Any
 
 import attrs
@@ -17,8 +19,13 @@ from trioqueue.runtime.instruments import TurnFacts
 from trioqueue.stores.contract import Commit, DeadLetter, Withdrawn
 from trioqueue.stores.reports import Queued
 
+logger = logging.getLogger("trioqueue.worker")
+
 MAX_TRACEBACK = 16_384
 """Characters of a traceback that is kept with a dead letter and told to the caller; the end matters most."""
+
+MAX_WHY = 1_000
+"""Characters of what is said of a command that waits for an operator."""
 
 GROUP_BYTES = 262_144
 """Bytes of replies and children after which a group is committed: what a call carries beside others stays small."""
@@ -81,6 +88,10 @@ class Finished:
         self.facts += later.facts
 
 
+class Unhandled(partial[Finished | Hold]):
+    """Answers, called, what becomes of a command that this pod can't handle, but another may."""
+
+
 def is_wanted(envelope: Envelope) -> bool:
     """Says whether anybody may ask for the outcome."""
     return envelope.reply_to is not None or envelope.keep_ms > 0
@@ -96,6 +107,24 @@ def failed_outcome(error: BaseException) -> Outcome:
         text = f"{name} (which has no text)"
     trace = "".join(traceback.format_exception(error))[-MAX_TRACEBACK:]
     return Outcome(Kind.DEAD, _as_text(text), name, _as_text(trace))
+
+
+def log_retry(entity: Entity, envelope: Envelope, attempt: int, wait: float, error: BaseException) -> None:
+    """Has the log say that a command is tried again in so many seconds."""
+    logger.warning(
+        "%s of %s failed (attempt %d), again in %.2f s: %r",
+        envelope.name,
+        entity,
+        attempt,
+        wait,
+        error,
+        extra={"event": "retry", "entity": str(entity), "command_id": envelope.command_id},
+    )
+
+
+def why_paused(envelope: Envelope, error: BaseException) -> str:
+    """Says why an entity waits for an operator."""
+    return f"{envelope.name} {envelope.command_id} failed for good: {failed_outcome(error).value}"[:MAX_WHY]
 
 
 def _as_text(text: str) -> str:

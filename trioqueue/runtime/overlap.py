@@ -13,9 +13,9 @@ import trio
 
 from trioqueue.protocol.turn import Ending
 from trioqueue.runtime.context import TurnSlot
-from trioqueue.runtime.finished import Finished, Hold
+from trioqueue.runtime.finished import GROUP_BYTES, Finished, Hold, Unhandled
 from trioqueue.runtime.running import Running, TurnScope
-from trioqueue.stores.contract import ClaimAnswer, Claimed, CommitAnswer, Empty
+from trioqueue.stores.contract import ClaimAnswer, Claimed, CommitAnswer, Empty, LeaseLost, Parked
 from trioqueue.stores.reports import Queued
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class UnderWay:
 class Overlap:
     """The turns of one entity, several at a time.
 
-    Invariant: `_under_way` has commands in hand alone, by their envelopes; those that have ended wait for older ones.
+    Invariants: `_under_way` has commands in hand alone, by their envelopes; those that have ended wait for older ones.
+    `_leaving` has the envelopes of those that were let go of, as long as their handlers run.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Overlap:
         self._nursery = nursery
         self._provided = provided
         self._under_way: dict[bytes, UnderWay] = {}
+        self._leaving: set[bytes] = set()
 
     async def serve(self, held: Claimed | Empty) -> str:
         """Handles and commits until the entity is to be let go of; says why."""
@@ -54,10 +56,13 @@ class Overlap:
         answer: ClaimAnswer | CommitAnswer = held
         while True:
             if not worker.hand:
-                rested = await worker.until_claimed(answer)
+                if isinstance(answer, Parked | Empty):
+                    self._forget_all_but(())
+                rested = await worker.rest(answer)
                 if isinstance(rested, str):
                     return rested
                 answer = rested
+                continue
             self._forget_all_but(worker.hand)
             self._begin(worker.hand)
             stepped = await self._commit_ended()
@@ -74,29 +79,36 @@ class Overlap:
 
     def _begin(self, hand: Sequence[Queued]) -> None:
         """Starts the handlers of the oldest commands, as many as may run."""
-        free = self._policy.overlap - sum(one.ending is None for one in self._under_way.values())
+        running = sum(one.ending is None for one in self._under_way.values())
+        free = self._policy.overlap - running - len(self._leaving)
         for place, queued in enumerate(hand):
             if free <= 0 or self._worker.lets_go():
                 return
-            if queued.data in self._under_way:
+            if queued.data in self._under_way or queued.data in self._leaving:
                 continue
             slot = TurnSlot(self._turns.slots)
-            running = self._prepare(queued, slot, place)
-            if isinstance(running, Running):
-                one = self._under_way[queued.data] = UnderWay(running)
-                self._handlers.start_soon(self._run, one, slot, name=running.envelope.command_id)
+            found = self._prepare(queued, slot, place)
+            if isinstance(found, Unhandled):
+                return  # it will be another pod's, with all behind it: to begin with these would be in vain
+            if isinstance(found, Running):
+                one = self._under_way[queued.data] = UnderWay(found)
+                self._handlers.start_soon(self._run, one, slot, name=found.envelope.command_id)
                 free -= 1
 
     def _prepare(self, queued: Queued, slot: TurnSlot, place: int) -> Running | Callable[[], Finished | Hold]:
         worker, want = self._worker, self._policy.fetch
-        return self._turns.prepare(queued, worker.cancels, self._nursery, slot, worker.settle, place, want)
+        return self._turns.prepare(
+            queued, worker.cancels, self._nursery, slot, worker.settling.settle, place, want
+        )
 
     async def _run(self, one: UnderWay, slot: TurnSlot) -> None:
         scope = TurnScope()
         try:
             await slot.take()
             one.began = True
-            if self._worker.trusted():
+            if not self._worker.trusted():
+                raise LeaseLost("the lease can no longer be trusted")
+            if one.running.queued.data not in self._leaving:
                 one.ending = await self._turns.run(one.running, self._provided, scope)
             scope.leave(None)
         except BaseException as error:
@@ -104,10 +116,12 @@ class Overlap:
             raise
         finally:
             slot.end()
+            self._leaving.discard(one.running.queued.data)
         self._worker.tell_news()
 
     async def _commit_ended(self) -> CommitAnswer | str | None:
         """Commits the oldest commands as far as they have ended; None: none has, else why to let go."""
+        size = 0
         for queued in self._worker.hand:
             ended = self._ended(queued)
             if ended is None:
@@ -117,7 +131,8 @@ class Overlap:
                     return "decline"
                 break
             self._turns.join(ended)
-            if ended.ends_group():
+            size += ended.size()
+            if ended.ends_group() or size >= GROUP_BYTES:
                 break
         gathered = self._turns.take_gathered()
         return None if gathered is None else await self._worker.commit(gathered)
@@ -147,7 +162,10 @@ class Overlap:
         """Lets go of what left the mailbox otherwise: an operator took it out."""
         there = {queued.data for queued in hand}
         for data in [data for data in self._under_way if data not in there]:
-            self._under_way.pop(data).running.let_go()
+            one = self._under_way.pop(data)
+            one.running.let_go()
+            if one.ending is None:
+                self._leaving.add(data)
 
 
 async def overlap(worker: "Worker", nursery: trio.Nursery, provided: Any, held: Claimed | Empty) -> str:

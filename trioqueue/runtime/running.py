@@ -68,14 +68,15 @@ class TurnScope:
 class Running:
     """A command whose handler is to run, or does.
 
-    `left`: seconds that its caller still waits, as it begins.  `nursery`: the entity's, of which no turn is a part.
+    `until`: when its caller no longer waits, on Trio's clock; inf: never.  `nursery`: the entity's, of which no turn is
+    a part.
     """
 
     queued: Queued
     envelope: Envelope
     bound: BoundHandler
     command: Any = attrs.field(repr=False)
-    left: float
+    until: float
     nursery: trio.Nursery
     _make_context: Callable[["Running", float], Context]
     facts: tuple[TurnFacts, ...] = attrs.field(default=(), repr=False)  # (): nobody is told
@@ -113,13 +114,16 @@ class Running:
             self._scope.cancel(reason="the entity is not this worker's any more")
 
     async def run(self, live: Any, provided: Any, scope: TurnScope) -> Ending | None:
-        """Runs the handler; None: it was let go of."""
+        """Runs the handler, unless it is too late by now; None: it was let go of."""
         ending: Ending | None = None
         found_at: BaseException | None = None  # what cancelled it, which knows where it was
         bound, self.task = self.bound, trio.lowlevel.current_task()
         timeout = bound.timeout
-        if self.left != math.inf or timeout is not None:
-            self.deadline = trio.current_time() + min(self.left, math.inf if timeout is None else timeout)
+        if self.until != math.inf or timeout is not None:
+            now = trio.current_time()
+            if self.until <= now:
+                return Expired()
+            self.deadline = min(self.until, math.inf if timeout is None else now + timeout)
         self._scope = entered = scope.enter(self.deadline)
         token = current_turn.set(self)
         try:
@@ -143,12 +147,13 @@ class Running:
             else:
                 entered.deadline = math.inf
             if self._let_go:
+                self.close()
                 return None
         if ending is not None:
             return ending
         if self._cancelled:
             return Cancelled()
-        if timeout is not None and timeout < self.left:
+        if timeout is not None and self.deadline < self.until:
             late = HandlerTimeout(f"the handler took longer than its timeout of {timeout:g} s")
             late.__cause__ = found_at
             return Raised(late)

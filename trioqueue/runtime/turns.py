@@ -5,8 +5,7 @@ live copy, and turns the way it ended into a commit.  It writes nothing itself: 
 `committed` is called.
 
 Turns may be gathered into one commit (`commit="group"`): each is handled on the state as the one before has left it,
-whose encoded form is the copy to go back to, and all stand or fall together.  A handler that does more than change
-state, send and answer must not run before what was gathered stands, so that ends a group, and so does a call.
+whose encoded form is the copy to go back to, and all stand or fall together.  See `settling.py` for what ends a group.
 """
 
 import logging
@@ -34,6 +33,7 @@ from trioqueue.messages.rejection import rejection_fields, rejection_name
 from trioqueue.messages.state import StateInfo, read_state
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.protocol.turn import (
+    Cancelled,
     Done,
     Drop,
     Ending,
@@ -53,15 +53,19 @@ from trioqueue.runtime.finished import (
     Finished,
     Hold,
     Stopped,
+    Unhandled,
     failed_outcome,
     is_wanted,
     letter_of,
+    log_retry,
+    why_paused,
     withdrawn_of,
 )
 from trioqueue.runtime.instruments import Instruments, TurnFacts
 from trioqueue.runtime.receiver import KEEP_MS
 from trioqueue.runtime.running import PodsDied, Running, TurnScope
 from trioqueue.runtime.service import BoundHandler, Service
+from trioqueue.runtime.settling import Settling
 from trioqueue.runtime.task_tree import task_tree
 from trioqueue.stores.contract import (
     NOT_MODIFIED,
@@ -74,9 +78,6 @@ from trioqueue.stores.contract import (
 from trioqueue.stores.reports import Queued
 
 logger = logging.getLogger("trioqueue.worker")
-
-MAX_WHY = 1_000
-"""Characters of what is said of a command that waits for an operator."""
 
 
 class Turns:
@@ -267,7 +268,7 @@ class Turns:
         *,
         last: bool,
         trusted: Callable[[], bool],
-        settle: Callable[[], Awaitable[bool]],
+        settling: Settling,
     ) -> Finished | Hold | Stopped:
         """Handles the head of the mailbox, or the first command behind those whose turns were gathered.
 
@@ -282,23 +283,26 @@ class Turns:
             scope: the one round the handlers of the worker's task.
             last: nothing else is in hand, so the commit asks for more.
             trusted: whether a handler may start now.
-            settle: commits what was gathered; called by who must not run, or go on, before that stands.  False: it does
-                not, and nothing of this turn will.
+            settling: commits what was gathered, for who must not run, or go on, before that stands.
 
         Raises:
             LeaseLost: it may not.
         """
         want = self.service.policy.fetch if last else 0
-        running = self.prepare(queued, cancels, nursery, slot, settle, self._ahead, want)
+        if not await settling.wait():  # a task of the nursery may still wait for it
+            return Stopped()
+        running = self.prepare(queued, cancels, nursery, slot, settling.settle, self._ahead, want)
         if not isinstance(running, Running):
             return running()
-        if self._ahead and not running.bound.group and not await settle():
+        if self._ahead and not running.bound.group and not await settling.settle():
             return Stopped()
         # Asked at the last moment: decoding takes time, and the process may have stood still since.
         if not trusted():
             raise LeaseLost("the lease can no longer be trusted")
         ending = await self.run(running, provided, scope)
-        return Stopped() if ending is None else self.judge(running, ending, want)
+        if ending is None or not await settling.wait():
+            return Stopped()
+        return self.judge(running, ending, want)
 
     def prepare(
         self,
@@ -315,7 +319,8 @@ class Turns:
         Args:
             ahead: how many commands in hand are before it.
             want: commands to ask for with its commit.
-            queued, cancels, nursery, slot, settle: as `take` has them.
+            queued, cancels, nursery, slot: as `take` has them.
+            settle: makes what was handled before stand; False: it does not, and nothing of this turn will.
         """
         self._cancels = cancels
         self._facts = self._observed(queued) if self._instruments.active else ()
@@ -330,23 +335,26 @@ class Turns:
             return partial(self._give_up, queued, envelope, died, want)
         if bound is None:
             unknown = UnknownCommand(str(self._entity), envelope.name)
-            return partial(self._hold_or_bury, queued, envelope, unknown, want)
+            return Unhandled(self._hold_or_bury, queued, envelope, unknown, want)
         try:
             command = self._command(bound, envelope)
             self._thaw()
         except NewerVersion as error:
-            return partial(self._hold_or_bury, queued, envelope, error, want)
+            return Unhandled(self._hold_or_bury, queued, envelope, error, want)
         except DecodeError as error:
             return partial(self._bury, queued, envelope, error, want)
-        left = self._time_left(queued, envelope)
-        if envelope.command_id in cancels or left <= 0:
-            return partial(self._settle, queued, envelope, bound, Drop(expired=left <= 0), [], want)
+        until = self._until(queued, envelope)
+        expired = until <= trio.current_time()
+        if envelope.command_id in cancels or expired:
+            return partial(self._settle, queued, envelope, bound, Drop(expired=expired), [], want)
         child_id, attempt = self._done + ahead, 1 if ahead else self._attempts + 1
         make = partial(self._context, nursery, slot, settle, child_id, attempt)
-        return Running(queued, envelope, bound, command, left, nursery, make, self._facts)
+        return Running(queued, envelope, bound, command, until, nursery, make, self._facts)
 
     async def run(self, running: Running, provided: Any, scope: TurnScope) -> Ending | None:
-        """Runs a handler; None: it was let go of."""
+        """Runs a handler, unless its caller has gone meanwhile; None: it was let go of."""
+        if running.envelope.command_id in self._cancels:
+            return Cancelled()
         self._running = (*self._running, running)
         self._dirty = True
         for facts in running.facts:
@@ -410,12 +418,12 @@ class Turns:
             frozen is not None and state is not None and frozen != self._encoded(state, self._thawed(state))
         )
 
-    def _time_left(self, queued: Queued, envelope: Envelope) -> float:
-        """Says how many seconds the caller will still wait, by the store's clock and the time since it told it."""
+    def _until(self, queued: Queued, envelope: Envelope) -> float:
+        """Says when the caller no longer waits, by the store's clock and the time since it told it."""
         if envelope.deadline is None:
             return math.inf
-        waited = (self._now_us - queued.accepted_us) / 1e6 + trio.current_time() - self._fetched_at
-        return envelope.deadline - waited
+        waited = (self._now_us - queued.accepted_us) / 1e6
+        return self._fetched_at - waited + envelope.deadline
 
     def _context(
         self,
@@ -473,8 +481,9 @@ class Turns:
                 finished = self._settle(queued, envelope, bound, Done(reply), children, want)
                 if state is not None:
                     finished.commit.state = self._base = state
-                finished.group = bound.group
                 finished.commit.withdrawn = [withdrawn_of(self._codec, receipt) for receipt in withdrawn]
+                # What it cancels may be the next one in hand, which must be told so.
+                finished.group = bound.group and not withdrawn
                 return finished
             self._live = None  # what the handler did to it never was
             finished = self._settle(queued, envelope, bound, verdict, [], want)
@@ -497,17 +506,10 @@ class Turns:
         match verdict:
             case TryAgain(wait, error):
                 self._counts.failed += 1
-                logger.warning(
-                    "%s of %s failed (attempt %d), again in %.2f s: %r",
-                    envelope.name,
-                    self._entity,
-                    self._attempts + 1,
-                    wait,
-                    single_leaf(error),
-                    extra={"event": "retry", "entity": str(self._entity), "command_id": command_id},
-                )
+                attempt, leaf = self._attempts + 1, single_leaf(error)
+                log_retry(self._entity, envelope, attempt, wait, leaf)
                 for facts in self._facts:
-                    facts.failed(envelope, self._attempts + 1, wait, single_leaf(error))
+                    facts.failed(envelope, attempt, wait, leaf)
                 return Finished(self._commit(retry_ms=math.ceil(wait * 1000)), facts=self._facts)
             case GiveUp(error):
                 self._counts.failed += 1
@@ -536,15 +538,14 @@ class Turns:
         """Ends a command that failed for good: among the dead letters, or by having its entity wait for an operator."""
         if self.service.policy.on_exhausted == "dead_letter":
             return self._bury(queued, envelope, error, want, ran=ran)
-        why = f"{envelope.name} {envelope.command_id} failed for good: {failed_outcome(error).value}"
+        self.paused_why = why_paused(envelope, error)
         logger.error(
             "%s waits for an operator: %s",
             self._entity,
-            why,
+            self.paused_why,
             exc_info=error,
             extra={"event": "paused", "entity": str(self._entity), "command_id": envelope.command_id},
         )
-        self.paused_why = why[:MAX_WHY]
         return Finished(self._commit(pause=self.paused_why, failed=self._crashes == 0))
 
     def _bury(

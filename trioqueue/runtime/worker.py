@@ -25,6 +25,7 @@ from trioqueue.runtime.finished import Finished, Hold, Stopped
 from trioqueue.runtime.kept import Kept
 from trioqueue.runtime.overlap import overlap
 from trioqueue.runtime.running import TurnScope
+from trioqueue.runtime.settling import Settling
 from trioqueue.runtime.turns import Turns
 from trioqueue.stores.contract import (
     Backoff,
@@ -77,7 +78,6 @@ class Worker:
         "_sleeper",
         "_slot_scope",
         "_suspect",
-        "_unsettled",
         "_yields",
         "begun_at",
         "cancels",
@@ -85,6 +85,7 @@ class Worker:
         "entity",
         "hand",
         "kept",
+        "settling",
         "started",
         "turns",
     )
@@ -117,8 +118,7 @@ class Worker:
         self._news: trio.Event | None = None
         self.begun_at = math.inf  # when it was last given work, on Trio's clock; inf: it has none
         self._yields = False  # it is to hand its entity on, though there is work, as others wait for room
-        # Why a turn was let go of: the answer to a commit before it, after which it would not stand.
-        self._unsettled: CommitAnswer | None = None
+        self.settling = Settling(self)
 
     def __repr__(self) -> str:
         return f"<Worker {self.entity} {'parked' if self._parked else 'busy'}, {len(self.hand)} in hand>"
@@ -353,7 +353,7 @@ class Worker:
         while not isinstance(answer, Claimed):
             if isinstance(answer, Empty) and self.kept.wants_to_open():
                 return answer
-            rested = await self._rest(answer)
+            rested = await self.rest(answer)
             if isinstance(rested, str):
                 return rested
             answer = rested
@@ -372,6 +372,7 @@ class Worker:
         """Takes over what a claim says beside the commands."""
         if isinstance(answer, Claimed):
             self.turns.begin(answer)
+            self.settling.forget()
             self._suspect, self._yields = answer.is_suspect(), False
             if self.begun_at == math.inf:
                 self.begun_at = trio.current_time()
@@ -380,7 +381,7 @@ class Worker:
         elif isinstance(answer, Empty):
             self.turns.epoch = answer.epoch
 
-    async def _rest(self, answer: ClaimAnswer | CommitAnswer) -> ClaimAnswer | str:
+    async def rest(self, answer: ClaimAnswer | CommitAnswer) -> ClaimAnswer | str:
         """Waits for what comes after an answer without work: the next claim's answer, or why to let go."""
         if isinstance(answer, NotYours | Fenced):
             return GONE
@@ -493,12 +494,12 @@ class Worker:
 
     async def _take(
         self, nursery: trio.Nursery, provided: Any, scope: TurnScope
-    ) -> CommitAnswer | str | None:
+    ) -> ClaimAnswer | CommitAnswer | str | None:
         """Handles the next command in hand, and commits unless that is left for later; or says why to let go."""
         slot = await self._slot()
         try:
             if self.lets_go():
-                await self.settle()
+                await self.settling.settle()
                 return "handoff"
             ahead = self.turns.ahead()
             taken = await self.turns.take(
@@ -510,40 +511,21 @@ class Worker:
                 scope,
                 last=len(self.hand) == ahead + 1,
                 trusted=self._incarnation.trusted,
-                settle=self.settle,
+                settling=self.settling,
             )
         finally:
             slot.end()
         match taken:
             case Stopped():
-                assert self._unsettled is not None
-                return self._unsettled
+                self.hand.clear()
+                answer = self.settling.take_answer()
+                return await self._claim() if answer is None else answer
             case Hold():
                 gathered = self.turns.take_gathered()  # it is looked at again, as the head
                 return "decline" if gathered is None else await self.commit(gathered)
             case Finished():
                 settled = self.turns.gather(taken)
                 return None if settled is None else await self.commit(settled)
-
-    async def settle(self) -> bool:
-        """Commits what was gathered, while a turn behind it is under way; False: that turn is broken off.
-
-        It would not stand, as an operator holds the entity back now, or it is not ours any more.
-        """
-        gathered = self.turns.take_gathered()
-        if gathered is None:
-            return True
-        try:
-            answer = await self.commit(gathered)
-        except LeaseLost as lost:
-            self._incarnation.end_lease(str(lost))
-            await trio.sleep_forever()
-        if isinstance(answer, Next):
-            return True
-        self._unsettled = answer
-        self.turns.let_go()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return False
 
     async def _slot(self) -> TurnSlot:
         """Waits for a running slot, or until it is told to hurry: then without one."""
