@@ -353,7 +353,7 @@ async def check_nobody_takes_an_entity_whose_claim_may_still_be_heard(harness: S
         await pod.store.send(group(A, b"1"), member=pod.member)
         await pod.begin(A)
         for held in (True, False):
-            assert await sender.store.hold("account", held=held)
+            assert await sender.store.hold("account", "maintenance" if held else "")
             for _ in range(2 * held):
                 assert await pod.claim(A) == Paused()
         assert await sender.store.pause(A, "maintenance")
