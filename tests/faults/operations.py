@@ -58,7 +58,7 @@ async def discard(queues: AtomicQueues, log: Log) -> None:
 async def tick(queues: AtomicQueues, log: Log) -> None:
     """Moves a schedule on by one tick, as a pod does when it is due."""
     outgoing = queues.encode_anew(Take(SHELF, 0))
-    tick = await queues._store.tick("schedule", None, 1000, outgoing, silent=True)
+    tick = await queues._store.tick("schedule", None, 1000)
     tick = await queues._store.tick("schedule", 1000, 2000, outgoing)
     assert tick.next_ms == 2000
 
