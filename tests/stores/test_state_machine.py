@@ -67,8 +67,8 @@ MUTANTS: dict[str, Change] = {
         "local crashed = true",
     ),
     "a retry does not count in done": (
-        "text(done + pops + 1), 'fetched'",
-        "text(done + pops), 'fetched'",
+        "done + pops + 1, 'fetched'",
+        "done + pops, 'fetched'",
     ),
     "emptied and still in wake": (
         "redis.call('ZREM', WAKE, name)\n            forget_cancels",
@@ -199,8 +199,8 @@ MUTANTS: dict[str, Change] = {
     "an urgent command is the last": ("if behind then", "if false then"),
     "the newest of the urgent is the first": ("while waits(high) do", "while false do"),
     "a retry gives a place of what was fetched up": (
-        "'fetched', text(fetched + 1)",
-        "'fetched', text(fetched)",
+        "'fetched', fetched + 1",
+        "'fetched', fetched",
     ),
     "a purge leaves the places of what was fetched": ("moved_on(E, count)", "moved_on(E, 0)"),
     "a redelivered head may be overtaken": ("moved_on(E, -1)", "moved_on(E, 0)"),

@@ -150,7 +150,7 @@ while at <= #ARGV do
         if h[4] == 'active' then
             local commands = want > 0 and batch(Q, alone and 1 or want) or {}
             if #commands > 0 then
-                redis.call('HSET', E, 'fetched', text(math.max(fetched, stored + #commands)))
+                redis.call('HSET', E, 'fetched', math.max(fetched, stored + #commands))
             end
             answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), commands }
         elseif h[11] or held and redis.call('LLEN', Q) > 0 then
@@ -201,13 +201,13 @@ while at <= #ARGV do
         end
         local stays = retry_ms ~= '' or pause ~= ''
         if redis.call('LLEN', Q) == 0 then
-            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + (stays and 1 or 0)))
+            redis.call('HSET', E, 'mode', 'parked', 'done', done + pops + (stays and 1 or 0))
             redis.call('ZREM', WAKE, name)
             forget_cancels(E, name, h[9])
             answers[#answers + 1] = h[11] and 'PAUSED' or 'PARKED'
         elseif stays then
             local wait = tonumber(retry_ms ~= '' and retry_ms or 0) * 1000
-            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops + 1), 'fetched', text(fetched + 1))
+            redis.call('HSET', E, 'mode', 'parked', 'done', done + pops + 1, 'fetched', fetched + 1)
             if retry_ms ~= '' then -- also for no wait at all: it tells a repetition from an empty mailbox
                 redis.call('HSET', E, 'due', text(now + wait))
             end
@@ -217,15 +217,15 @@ while at <= #ARGV do
             end
             answers[#answers + 1] = (held or pause ~= '') and 'PAUSED' or { 'BACKOFF', wait }
         elseif held then
-            redis.call('HSET', E, 'mode', 'parked', 'done', text(done + pops))
+            redis.call('HSET', E, 'mode', 'parked', 'done', done + pops)
             answers[#answers + 1] = 'PAUSED'
         else
             local commands = {}
             if want > 0 then
                 commands = batch(Q, alone and pops == 0 and 1 or want)
-                redis.call('HSET', E, 'done', text(done + pops), 'fetched', text(math.max(fetched, done + pops + #commands)))
+                redis.call('HSET', E, 'done', done + pops, 'fetched', math.max(fetched, done + pops + #commands))
             else
-                redis.call('HSET', E, 'done', text(done + pops))
+                redis.call('HSET', E, 'done', done + pops)
             end
             answers[#answers + 1] = { 'NEXT', now, cancels(E, h[9]), commands }
         end

@@ -67,6 +67,7 @@ if seen then
     low, high, gappy = tonumber(a), tonumber(b), c == '1'
 end
 low = math.max(low, told_low)
+local accepted = text(now) .. ' ' -- what a normal one begins with, once for all of them
 local words, missed, filled = {}, {}, {} -- the latter two by number; what this call opens it may also fill
 local keyed, put = {}, {} -- key -> {id, ms} to write; commands to put off
 
@@ -143,7 +144,7 @@ for g = 1, tonumber(argument()) do
                 x.urgent = x.urgent or {}
                 x.urgent[#x.urgent + 1] = element_of(lane, now, data)
             else
-                x.commands[#x.commands + 1] = text(now) .. ' ' .. data
+                x.commands[#x.commands + 1] = accepted .. data
             end
         elseif not new and not too_large then
             x.repeated = true

@@ -58,7 +58,7 @@ local function begin(x, incarnation, have, fetch, now)
     end
     local commands = batch(x.q, fetch)
     redis.call('HSET', x.e, 'mode', 'active', 'epoch', epoch, 'fetched',
-        text(math.max(tonumber(h[13] or 0), tonumber(h[3] or 0) + #commands)))
+        math.max(tonumber(h[13] or 0), tonumber(h[3] or 0) + #commands))
     if h[7] then
         redis.call('HDEL', x.e, 'due')
     end
