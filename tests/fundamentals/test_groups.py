@@ -161,24 +161,6 @@ async def test_a_failure_leaves_those_before_it_committed(autojump_clock: MockCl
     assert shop.printed == [1, 2, 3, 4]
 
 
-async def test_a_call_finds_all_before_it_committed(autojump_clock: MockClock) -> None:
-    shop = Shop()
-    async with shop.open() as queues:
-        seen: list[list[int]] = []
-
-        async def look(command: Print) -> int:
-            shop.printed.append(command.number)
-            if command.printer_id == "other":
-                seen.append((await queues.state(Till, "a")).amounts)
-            return 0
-
-        shop.print = look  # type: ignore[method-assign]
-        await queues.send_many([Book("a", 1), Book("a", 2)])
-        assert await queues.call(Book("a", 3, "call")) >= 0
-        await queues.wait_settled()
-    assert sorted(shop.printed) == [1, 2, 3, 3]
-
-
 async def test_a_call_goes_out_behind_the_group_before_it(autojump_clock: MockClock) -> None:
     registry = Registry()
     seen: list[list[int]] = []
