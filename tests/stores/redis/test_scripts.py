@@ -62,7 +62,19 @@ def test_includes_come_first_and_once(name: str) -> None:
     source = scripts.script(name).source
     assert source.endswith(FILES[name])
     for part in included(name):
-        assert source.count(LIBRARY[part]) == 1
+        assert source.count(LIBRARY[part].splitlines()[0]) == 1
+
+
+@parametrize
+def test_a_script_has_the_shared_functions_that_it_calls_and_no_other(name: str) -> None:
+    """Redis makes each function anew for each call of the script."""
+    defines = re.compile(r"^local function (\w+)", re.MULTILINE)
+    shared = {one for part in included(name) for one in defines.findall(LIBRARY[part])}
+    source = re.sub(r"--.*", "", scripts.script(name).source)
+    for one in shared:
+        used = len(re.findall(rf"\b{one}\b", source))
+        assert (f"local function {one}(" in source) == (used > 0)
+        assert used != 1, f"{one} is defined and never called"
 
 
 @parametrize

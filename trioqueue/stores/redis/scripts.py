@@ -44,6 +44,11 @@ NAMES: Final = (
 
 _INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
 
+_COMMENT = re.compile(r"--.*$", re.MULTILINE)
+
+_FUNCTION = re.compile(r"^local function (\w+)\(.*?^end\n", re.MULTILINE | re.DOTALL)
+"""A function of a shared file, which begins and ends at the beginning of a line."""
+
 
 @attrs.frozen
 class Script:
@@ -75,8 +80,19 @@ def script(name: str) -> Script:
         if includes
         else []
     )
-    source = "\n".join([*parts, body])
+    source = "\n".join([_without_idle_functions("\n".join(parts), body), body])
     return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def _without_idle_functions(shared: str, body: str) -> str:
+    """Leaves out what a script never calls: Redis makes each function anew for each call of the script."""
+    bodies = {found[1]: found[0] for found in _FUNCTION.finditer(shared)}
+    called, left = set[str](), [_FUNCTION.sub("", shared), body]
+    while left:
+        named = set(re.findall(r"\w+", _COMMENT.sub("", left.pop()))) & bodies.keys() - called
+        called |= named
+        left += [bodies[name] for name in named]
+    return _FUNCTION.sub(lambda found: found[0] if found[1] in called else "", shared)
 
 
 def all_scripts() -> list[Script]:
