@@ -134,7 +134,10 @@ MUTANTS: dict[str, Change] = {
         "x.eager = h[3]\n            queue(x, h[1], h[2], nil, now)",
         "queue(x, h[1], h[2], incarnation, now)",
     ),
-    "what is kept awake has work": ("park(x, owner)", "own(x, owner)"),
+    "what is kept awake has work": (
+        "park(x, owner)",
+        "park(x, owner) redis.call('ZADD', WAKE, number_of(owner), x.name)",
+    ),
     "what is held back is kept awake": ("if not h[3] and not type_held(x.name) then", "if not h[3] then"),
     "what is paused is kept awake": (
         "if not h[3] and not type_held(x.name) then",
