@@ -25,6 +25,7 @@ from trioqueue import (
     query,
     state,
 )
+from trioqueue.stores.contract import Commit, CommitAnswer, Member
 
 
 @state("till")
@@ -53,6 +54,12 @@ class Count(Query[int]):
 class Print(Command[int]):
     printer_id: str = entity_id()
     number: int
+
+
+@command("printer")
+class Paint(Command):
+    printer_id: str = entity_id()
+    picture: str
 
 
 class Shop:
@@ -204,6 +211,50 @@ async def test_a_slow_handler_keeps_nobody_waiting_for_long(autojump_clock: Mock
         await queues.send_many([Book("a", 1), *(Book("a", number, "slow") for number in range(2, 10))])
         await trio.sleep(2.5)
         assert len((await queues.state(Till, "a")).amounts) >= 2
+
+
+async def test_children_of_a_group_are_told_apart(autojump_clock: MockClock) -> None:
+    registry = Registry()
+    children: list[str] = []
+
+    @registry.handles(Book, commit="group")
+    async def book(command: Book, context: Context) -> int:
+        children.append(context.send(Print("all", command.number)).command_id)
+        return 0
+
+    @registry.handles(Print)
+    async def print_(command: Print) -> int:
+        return 0
+
+    async with open_atomic_queues("memory://", registry=registry) as queues:
+        await queues.send_many(Book("a", number) for number in range(20))
+        await queues.wait_settled()
+    assert len(set(children)) == 20
+
+
+async def test_a_group_is_no_larger_than_what_can_travel_beside_others(autojump_clock: MockClock) -> None:
+    sizes: list[int] = []
+
+    class SizingServer(FaultyServer):
+        def commit(self, member: Member, commit: Commit) -> CommitAnswer:
+            sizes.append(sum(len(child.data) for child in commit.children))
+            return super().commit(member, commit)
+
+    registry = Registry()
+
+    @registry.handles(Book, commit="group")
+    async def book(command: Book, context: Context) -> int:
+        context.send(Paint("all", "x" * 100_000))
+        return 0
+
+    @registry.handles(Paint)
+    async def paint(command: Paint) -> None: ...
+
+    async with open_atomic_queues(SizingServer(), registry=registry) as queues:
+        await queues.send_many(Book("a", number) for number in range(20))
+        await queues.wait_settled()
+    assert sum(sizes) > 2_000_000
+    assert max(sizes) < 400_000
 
 
 KINDS = ("plain", "plain", "plain", "reject", "fail once", "fail", "call", "slow", "query")

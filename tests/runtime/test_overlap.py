@@ -150,7 +150,7 @@ async def test_what_was_purged_while_it_waited_for_a_running_slot_does_not_run(
     async with crawler.open(running=1) as queues:
         await queues.send(Fetch("a", 1, fails=1))
         await trio.sleep(0.1)
-        await queues.send(Fetch("b", 2, 20))
+        await queues.send(Fetch("b", 2, 10))
         await trio.sleep(0.1)
         await queues.send(Fetch("a", 3))
         await trio.sleep(
@@ -201,3 +201,41 @@ async def test_what_ended_together_is_committed_in_pieces_that_can_travel(autoju
         await queues.send_many(Fetch("a", number, 10 - number / 2, size=200_000) for number in range(16))
         await queues.wait_settled()
     assert max(crawler.server.sizes) < 600_000
+
+
+@command("log")
+class Note(Command):
+    log: str = entity_id()
+    number: int
+
+
+async def test_children_and_attempts_are_each_commands_own(autojump_clock: MockClock) -> None:
+    """Also of one that was prepared for before the oldest failed, and begins once that is tried again."""
+    registry = Registry()
+    attempts: dict[int, list[int]] = {}
+    children: list[str] = []
+
+    @registry.handles(Fetch, retry=Retry(attempts=2, wait_first=5, jitter=False))
+    async def fetch(command: Fetch, context: Context) -> str:
+        attempts.setdefault(command.number, []).append(context.attempt)
+        receipt = context.send(Note("all", command.number))
+        await trio.sleep(command.seconds)
+        if context.attempt <= command.fails:
+            raise OSError("a bad gateway")
+        children.append(receipt.command_id)
+        return ""
+
+    @registry.handles(Note)
+    async def note(command: Note) -> None: ...
+
+    async with Crawler().open(registry, running=1) as queues:
+        await queues.send(Fetch("a", 1, fails=1))
+        await trio.sleep(0.1)
+        await queues.send(Fetch("b", 2, 10))  # has the slot when the first one has failed
+        await trio.sleep(0.1)
+        await queues.send(Fetch("a", 3))
+        await trio.sleep(0.1)
+        await queues.send(Fetch("a", 4))
+        await queues.wait_settled()
+    assert attempts == {1: [1, 2], 2: [1], 3: [1], 4: [1]}
+    assert len(set(children)) == 4

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import attrs
+import trio
 
 from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
@@ -56,6 +57,12 @@ class Finished:
     def ends_group(self) -> bool:
         """Says whether the head stays: nothing can be handled behind it."""
         return self.commit.retry_ms is not None or bool(self.commit.pause)
+
+    def may_wait(self, size: int, since: float) -> bool:
+        """Says whether it may stand with the next turn, where so many bytes were gathered since that time."""
+        if not self.group or self.commit.want or self.ends_group():
+            return False
+        return size < GROUP_BYTES and trio.current_time() - since < GROUP_PATIENCE
 
     def size(self) -> int:
         """Counts the bytes of replies and children."""

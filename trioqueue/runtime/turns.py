@@ -48,8 +48,6 @@ from trioqueue.protocol.turn import (
 from trioqueue.runtime.context import Context, Sender, Slots, TurnSlot
 from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.finished import (
-    GROUP_BYTES,
-    GROUP_PATIENCE,
     Finished,
     Hold,
     Stopped,
@@ -229,15 +227,7 @@ class Turns:
         """Takes a turn to those before it; answers what is to be committed now, if anything is."""
         self.join(finished)
         self._size += finished.size() if finished.group else 0
-        if (
-            finished.group
-            and not finished.commit.want
-            and not finished.ends_group()
-            and self._size < GROUP_BYTES
-            and trio.current_time() - self._gathered_at < GROUP_PATIENCE
-        ):
-            return None
-        return self.take_gathered()
+        return None if finished.may_wait(self._size, self._gathered_at) else self.take_gathered()
 
     def take_gathered(self) -> Finished | None:
         """Gives what was gathered, to be committed now; None: nothing was."""
@@ -347,8 +337,10 @@ class Turns:
         expired = until <= trio.current_time()
         if envelope.command_id in cancels or expired:
             return partial(self._settle, queued, envelope, bound, Drop(expired=expired), [], want)
-        child_id, attempt = self._done + ahead, 1 if ahead else self._attempts + 1
-        make = partial(self._context, nursery, slot, settle, child_id, attempt)
+        # What it will be known by, noted now: another claim may come before it begins, and counts anew.
+        assert self.epoch is not None
+        known_by = (self.epoch, self._done + ahead, 1 if ahead else self._attempts + 1)
+        make = partial(self._context, nursery, slot, settle, known_by)
         return Running(queued, envelope, bound, command, until, nursery, make, self._facts)
 
     async def run(self, running: Running, provided: Any, scope: TurnScope) -> Ending | None:
@@ -414,9 +406,9 @@ class Turns:
     def _has_changed(self, frozen: bytes | None) -> bool:
         """Says whether the handler did that to the state, and not only its class: a default, a field, an upcast."""
         state = self.service.state
-        return (
-            frozen is not None and state is not None and frozen != self._encoded(state, self._thawed(state))
-        )
+        if frozen is None or state is None:
+            return False
+        return frozen != self._encoded(state, self._thawed(state))
 
     def _until(self, queued: Queued, envelope: Envelope) -> float:
         """Says when the caller no longer waits, by the store's clock and the time since it told it."""
@@ -430,19 +422,18 @@ class Turns:
         nursery: trio.Nursery,
         slot: TurnSlot,
         settle: Callable[[], Awaitable[bool]],
-        number: int,
-        attempt: int,
+        known_by: tuple[int, int, int],
         running: Running,
         deadline: float,
     ) -> Context:
         envelope = running.envelope
-        assert self.epoch is not None
+        epoch, number, attempt = known_by
         return Context(
             entity=self._entity.type,
             entity_id=self._entity.id,
             command_id=envelope.command_id,
             attempt=attempt,
-            fence=self.epoch,
+            fence=epoch,
             sent_at=running.queued.accepted_us / 1e6,
             headers=envelope.headers,
             deadline=deadline,
@@ -451,7 +442,7 @@ class Turns:
             slot=slot,
             reply_to=envelope.reply_to or "",
             waiting=envelope.chain,
-            child_id=f"{self.epoch:x}-{number}",
+            child_id=f"{epoch:x}-{number}",
             settle=settle,
         )
 
