@@ -216,3 +216,37 @@ async def test_a_link_that_breaks_at_each_use_is_not_used_without_end(clean_redi
         # Each attempt waits twice as long as the one before; without that there would be hundreds.
         assert 2 <= proxy.connections <= 12
         assert await transport.call("ECHO", "food") == b"food"
+
+
+async def test_a_hook_that_raises_ends_all_with_its_error(clean_redis: RedisServer) -> None:
+    """It is called while Trio is about to wait, where an error would be lost without a word."""
+    errors = [ValueError("a broken hook")]
+
+    def hook() -> None:
+        if errors:
+            raise errors.pop()
+
+    async def use() -> None:
+        async with opened(clean_redis) as transport:
+            await transport.call("PING")
+            transport.before_write(hook)
+            transport.poke()
+            await trio.sleep_forever()
+
+    with trio.fail_after(10), pytest.raises(ValueError, match="a broken hook"):
+        await use()
+
+
+async def test_silence_is_noticed_though_nothing_else_happens(clean_redis: RedisServer) -> None:
+    """The watch is woken for the first request after a rest, although Trio had decided how long it would wait."""
+    async with opened(clean_redis, reply_timeout=0.2) as transport, trio.open_nursery() as nursery:
+        await transport.call("PING")
+        await until(transport._silence.is_parked)
+        clean_redis.pause()
+        try:
+            nursery.start_soon(transport.call, "PING")
+            await trio.sleep(3)  # with no timer below, only the watch can wake the loop
+            assert not transport.statistics().connected
+        finally:
+            clean_redis.resume()
+        nursery.cancel_scope.cancel()
