@@ -9,14 +9,12 @@ from trioqueue import Rejection
 from trioqueue.messages.policy import Retry
 from trioqueue.protocol.turn import (
     Cancelled,
-    Done,
     Drop,
-    Ending,
     Expired,
+    Failing,
     GiveUp,
     Raised,
     Rejected,
-    Returned,
     TryAgain,
     Verdict,
     decide,
@@ -32,13 +30,8 @@ class No(Rejection):
 RETRY = Retry(attempts=3, wait_first=1.0, factor=2.0, jitter=False, give_up_on=(KeyError,))
 
 
-def verdict(ending: Ending, *, failures: int = 0, is_query: bool = False, retry: Retry = RETRY) -> Verdict:
+def verdict(ending: Failing, *, failures: int = 0, is_query: bool = False, retry: Retry = RETRY) -> Verdict:
     return decide(ending, retry=retry, failures=failures, is_query=is_query, random=lambda: 0.5)
-
-
-def test_a_value_is_an_answer() -> None:
-    assert verdict(Returned(7)) == Done(7)
-    assert verdict(Returned(None), failures=99, is_query=True) == Done(None)
 
 
 def test_a_caller_that_has_gone_gets_nothing() -> None:

@@ -48,3 +48,7 @@ class Outcome:
                 return cls(Kind(kind), rest.get("v"), str(rest.get("n", "")), str(rest.get("t", "")))
             case _:
                 raise ValueError("it is not an object with a kind")
+
+
+DONE = Outcome(Kind.DONE)
+"""Of a command whose reply nobody asks for, or that has none."""

@@ -1,7 +1,7 @@
 """What follows from the way a handler ended: commit, try again, give up, or let go.
 
-The worker runs the handler and hands what it saw to `decide`, which answers what to commit.  Nothing here
-waits: the same facts always give the same verdict.
+The worker runs the handler.  If it returned, what it did is committed; any other ending goes to `decide`, which answers
+what to commit instead.  Nothing here waits: the same facts always give the same verdict.
 """
 
 from collections.abc import Callable
@@ -42,14 +42,8 @@ class Cancelled:
     """The caller cancelled the command, before the start or during the handler."""
 
 
-Ending = Returned | Raised | Expired | Cancelled
-
-
-@attrs.frozen
-class Done:
-    """Commit the state, the children and this reply."""
-
-    value: Any = attrs.field(repr=False)
+Failing = Raised | Expired | Cancelled
+Ending = Returned | Failing
 
 
 @attrs.frozen
@@ -81,7 +75,7 @@ class Drop:
     expired: bool
 
 
-Verdict = Done | Rejected | TryAgain | GiveUp | Drop
+Verdict = Rejected | TryAgain | GiveUp | Drop
 
 
 def single_leaf(error: BaseException) -> BaseException:
@@ -95,9 +89,9 @@ def single_leaf(error: BaseException) -> BaseException:
 
 
 def decide(
-    ending: Ending, *, retry: Retry, failures: int, is_query: bool, random: Callable[[], float]
+    ending: Failing, *, retry: Retry, failures: int, is_query: bool, random: Callable[[], float]
 ) -> Verdict:
-    """Says what to do with a command whose handler ended so.
+    """Says what to do with a command whose handler ended otherwise than by returning.
 
     Args:
         ending: what the worker saw.
@@ -107,8 +101,6 @@ def decide(
         random: gives a number in [0, 1) for the jitter.
     """
     match ending:
-        case Returned(value):
-            return Done(value)
         case Expired():
             return Drop(expired=True)
         case Cancelled():

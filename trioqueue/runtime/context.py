@@ -87,7 +87,8 @@ class Context:
     sent_at: float
     headers: Mapping[str, str]
     _deadline: float = attrs.field(alias="deadline")
-    _nursery: trio.Nursery = attrs.field(alias="nursery")
+    # None only for a turn whose handler does not see it.
+    _nursery: trio.Nursery | None = attrs.field(alias="nursery")
     _sender: Sender = attrs.field(alias="sender")
     _slot: "TurnSlot" = attrs.field(alias="slot")
     _reply_to: str = attrs.field(alias="reply_to")
@@ -115,6 +116,7 @@ class Context:
 
         An error in one of them ends the activation: the command in hand, if there is one, is tried again later.
         """
+        assert self._nursery is not None
         return self._nursery
 
     def send(
@@ -260,7 +262,7 @@ class Slots:
 
     def give_back(self) -> None:
         """Passes the slot to whoever waited longest, unless one was taken over the limit."""
-        if self.free < 0 or not self._waiting.unpark():
+        if self.free < 0 or not self._waiting or not self._waiting.unpark():
             self.free += 1
 
 

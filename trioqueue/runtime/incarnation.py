@@ -12,6 +12,7 @@ from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
 from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.instruments import Instruments
+from trioqueue.runtime.resting import Resting
 from trioqueue.runtime.turns import Turns
 from trioqueue.runtime.worker import Worker
 from trioqueue.stores.contract import (
@@ -89,7 +90,8 @@ class Incarnation:
         self._workers: dict[Entity, Worker] = {}
         self._empty = trio.Event()  # set when a draining incarnation has no worker any more
         self._lease: HeldLease | None = None
-        # The children of `_nursery` are the workers, each under its entity's name.
+        self._resting: dict[float, Resting] = {}  # by how long they rest, which policies say
+        # The children of `_nursery` are the workers, each under its entity's name, and those of `run`.
         self._nursery: trio.Nursery | None = None
         # Workers that wait to begin with a head that may have killed its pod, as one at a time is handed out; some of
         # them have gone on by themselves.
@@ -110,7 +112,8 @@ class Incarnation:
     async def run(self, lease: HeldLease) -> None:
         """Serves entities until the lease is over or `scope` is cancelled, and until every worker has ended.
 
-        Children: the workers, the watch over the lease, who attends to reports, and who moves what was put off.
+        Children: the workers, who ends their rests, the watch over the lease, who attends to reports, and who moves
+        what was put off.
         """
         self._lease = lease
         with self.scope:
@@ -174,6 +177,15 @@ class Incarnation:
     def busy(self) -> list[Entity]:
         """Names the entities whose workers have not ended."""
         return [entity for entity, worker in self._workers.items() if worker.started]
+
+    def resting(self, seconds: float) -> Resting:
+        """Gives what ends rests of so many seconds."""
+        resting = self._resting.get(seconds)
+        if resting is None:
+            assert self._nursery is not None
+            resting = self._resting[seconds] = Resting(seconds)
+            self._nursery.start_soon(resting.run, name=f"rests of {seconds:g} s")
+        return resting
 
     # -------------------------------------------------------------------------------- work comes in
     def wake(self, entity: Entity) -> None:

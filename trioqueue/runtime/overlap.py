@@ -39,7 +39,7 @@ class Overlap:
     """
 
     def __init__(
-        self, worker: "Worker", handlers: trio.Nursery, nursery: trio.Nursery, provided: Any
+        self, worker: "Worker", handlers: trio.Nursery, nursery: trio.Nursery | None, provided: Any
     ) -> None:
         self._worker = worker
         self._turns = worker.turns
@@ -97,9 +97,7 @@ class Overlap:
 
     def _prepare(self, queued: Queued, slot: TurnSlot, place: int) -> Running | Callable[[], Finished | Hold]:
         worker, want = self._worker, self._policy.fetch
-        return self._turns.prepare(
-            queued, worker.cancels, self._nursery, slot, worker.settling.settle, place, want
-        )
+        return self._turns.prepare(queued, self._nursery, slot, worker.settling.settle, place, want)
 
     async def _run(self, one: UnderWay, slot: TurnSlot) -> None:
         scope = TurnScope()
@@ -168,7 +166,9 @@ class Overlap:
                 self._leaving.add(data)
 
 
-async def overlap(worker: "Worker", nursery: trio.Nursery, provided: Any, held: Claimed | Empty) -> str:
+async def overlap(
+    worker: "Worker", nursery: trio.Nursery | None, provided: Any, held: Claimed | Empty
+) -> str:
     """Handles an entity's commands, several at a time; answers why to leave the activation.
 
     Children: the handlers, which end with it.

@@ -10,7 +10,7 @@ import trio
 
 from trioqueue.messages.envelope import Envelope
 from trioqueue.protocol.turn import Cancelled, Ending, Expired, Raised, Returned
-from trioqueue.runtime.context import Context, Receipt
+from trioqueue.runtime.context import Context, Receipt, TurnSlot
 from trioqueue.runtime.instruments import TurnFacts
 from trioqueue.runtime.service import BoundHandler
 from trioqueue.stores.contract import Outgoing
@@ -29,17 +29,22 @@ class PodsDied(Exception):
 
 
 class TurnScope:
-    """The cancel scope round the handlers of one task, one after another.
+    """What the handlers of one task, one after another, run in: a cancel scope, and the note whose turn it is.
 
     One serves many turns, since opening one costs as much as all else that Trio does for a turn.  Between two turns it
     has no deadline and nobody cancels it; once it is cancelled, it is left, and the next turn gets another one.  It
-    belongs to the task that enters it, and is left before that leaves what it entered earlier.
+    belongs to the task that makes it, and is left before that leaves what it entered earlier.
     """
 
-    __slots__ = ("_scope",)
+    __slots__ = ("_scope", "outside", "running", "task")
 
     def __init__(self) -> None:
         self._scope: trio.CancelScope | None = None  # entered; None: there is none
+        self.running: Running | None = None  # whose handler runs
+        self.task = trio.lowlevel.current_task()
+        # What was open before: tasks in there are part of no turn.
+        self.outside = tuple(self.task.child_nurseries)
+        _scope_of_task.set(self)
 
     def enter(self, deadline: float) -> trio.CancelScope:
         """Gives the scope, with this deadline."""
@@ -64,12 +69,18 @@ class TurnScope:
         )
 
 
+_scope_of_task: contextvars.ContextVar[TurnScope | None] = contextvars.ContextVar(
+    "trioqueue_turns", default=None
+)
+"""Where the handler runs that this task was started by, or what ran there when it was; see `turn_of_this_task`."""
+
+
 @attrs.define(eq=False)
 class Running:
     """A command whose handler is to run, or does.
 
-    `until`: when its caller no longer waits, on Trio's clock; inf: never.  `nursery`: the entity's, of which no turn is
-    a part.
+    `until`: when its caller no longer waits, on Trio's clock; inf: never.  `known_by`: epoch, number and attempt, as
+    its context has them.  `nursery`: the entity's, if its type has one.  `slot`: its running slot.
     """
 
     queued: Queued
@@ -77,12 +88,12 @@ class Running:
     bound: BoundHandler
     command: Any = attrs.field(repr=False)
     until: float
-    nursery: trio.Nursery
-    _make_context: Callable[["Running", float], Context]
+    known_by: tuple[int, int, int]
+    nursery: trio.Nursery | None
+    slot: TurnSlot
+    _make_context: Callable[["Running"], Context]
     facts: tuple[TurnFacts, ...] = attrs.field(default=(), repr=False)  # (): nobody is told
     deadline: float = math.inf  # on Trio's clock
-    task: trio.lowlevel.Task | None = None  # in which the handler runs; None before
-    over: bool = False
     # Made when it is asked for, which most handlers don't.
     _context: Context | None = None
     # Round the handler; None while it does not run.
@@ -93,12 +104,11 @@ class Running:
     def context(self) -> Context:
         """Gives what the handler sees of its turn."""
         if self._context is None:
-            self._context = self._make_context(self, self.deadline)
+            self._context = self._make_context(self)
         return self._context
 
     def close(self) -> tuple[list[Outgoing], list[Receipt[Any]]]:
         """Ends the turn and takes what it sent and cancelled."""
-        self.over = True
         return self._context.close() if self._context is not None else ([], [])
 
     def cancel(self) -> None:
@@ -117,15 +127,14 @@ class Running:
         """Runs the handler, unless it is too late by now; None: it was let go of."""
         ending: Ending | None = None
         found_at: BaseException | None = None  # what cancelled it, which knows where it was
-        bound, self.task = self.bound, trio.lowlevel.current_task()
-        timeout = bound.timeout
+        bound, timeout = self.bound, self.bound.timeout
         if self.until != math.inf or timeout is not None:
             now = trio.current_time()
             if self.until <= now:
                 return Expired()
             self.deadline = min(self.until, math.inf if timeout is None else now + timeout)
         self._scope = entered = scope.enter(self.deadline)
-        token = current_turn.set(self)
+        scope.running = self
         try:
             ending = Returned(await bound.call(self.command, live, self, provided))
         except Exception as error:
@@ -139,8 +148,7 @@ class Running:
             if timeout is not None:
                 found_at = error
         finally:
-            current_turn.reset(token)
-            self._scope = None
+            scope.running = self._scope = None
         if self._cancelled or self._let_go or self.deadline != math.inf:
             if entered.cancel_called:
                 scope.leave(None)
@@ -160,19 +168,16 @@ class Running:
         return Expired()
 
 
-current_turn: contextvars.ContextVar[Running | None] = contextvars.ContextVar("trioqueue_turn", default=None)
-"""The turn in whose handler this task was started; see `turn_of_this_task`."""
-
-
 def turn_of_this_task() -> Context | None:
     """Finds the turn that the running task is part of; tasks of `Context.nursery` are part of none."""
-    running = current_turn.get()
-    if running is None or running.over:
+    scope = _scope_of_task.get()
+    running = scope.running if scope is not None else None
+    if scope is None or running is None:
         return None
     task = trio.lowlevel.current_task()
-    while task is not running.task:
+    while task is not scope.task:
         parent = task.parent_nursery
-        if parent is None or parent is running.nursery:
+        if parent is None or parent in scope.outside:
             return None
         task = parent.parent_task
     return running.context()

@@ -27,6 +27,7 @@ class BoundHandler:
     """A handler and where its parameters come from."""
 
     handler: Handler
+    function: Callable[..., Awaitable[Any]]  # the handler's
     retry: Retry
     timeout: float | None
     group: bool  # its turn may be committed together with others
@@ -39,8 +40,8 @@ class BoundHandler:
     def call(self, command: Any, state: Any, turn: HasContext, activation: Any) -> Awaitable[Any]:
         """Calls the handler, with what it asks for beside the command."""
         if not self.asks:
-            return self.handler.function(command)
-        return self.handler.function(command, **self.arguments(state, turn, activation))
+            return self.function(command)
+        return self.function(command, **self.arguments(state, turn, activation))
 
     def arguments(self, state: Any, turn: HasContext, activation: Any) -> dict[str, Any]:
         """Gives what the handler is called with, beside the command."""
@@ -63,6 +64,7 @@ class Service:
     registry: Registry
     handlers: Mapping[str, BoundHandler]
     state: StateInfo | None
+    nests: bool  # something of it may ask for the entity's nursery
     activate: Callable[[Entity, trio.Nursery], AbstractAsyncContextManager[Any]] | None
 
 
@@ -95,15 +97,17 @@ def build_services(
         if state is not None:
             codec.encoder(state)
             codec.decoder(state)
+        handlers: dict[str, BoundHandler] = {
+            info.name: _bound(registry, entity_type, info.name, state, activation, policy, provide)
+            for info in registry.commands_of(entity_type)
+        }
         services[entity_type] = Service(
             entity_type=entity_type,
             policy=policy,
             registry=registry,
-            handlers={
-                info.name: _bound(registry, entity_type, info.name, state, activation, policy, provide)
-                for info in registry.commands_of(entity_type)
-            },
+            handlers=handlers,
             state=state_info_of(state) if state else None,
+            nests=activation is not None or any(bound.context_names for bound in handlers.values()),
             activate=_activate(activation, provide) if activation else None,
         )
     return services
@@ -137,6 +141,7 @@ def _bound(
             raise BadDeclaration(missing(handler.qualname, parameter, wanted))
     return BoundHandler(
         handler,
+        handler.function,
         handler.retry or policy.retry,
         handler.timeout if handler.timeout is not None else policy.timeout,
         (handler.commit or policy.commit) == "group",

@@ -55,6 +55,10 @@ class Settling:
         await trio.lowlevel.checkpoint_if_cancelled()
         return not self._broken
 
+    def concerns_turns(self) -> bool:
+        """Says whether a turn has to `wait`: a commit is under way, or what stands is not known."""
+        return self._over is not None or self._broken
+
     async def wait(self) -> bool:
         """Waits for the commit under way, if there is one; False: the turn under way is broken off."""
         while self._over is not None:

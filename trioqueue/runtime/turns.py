@@ -10,7 +10,7 @@ whose encoded form is the copy to go back to, and all stand or fall together.  S
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import random
 from typing import Any
@@ -31,21 +31,22 @@ from trioqueue.messages.envelope import Envelope, decode_envelope
 from trioqueue.messages.raw import WILDCARD, RawCommand
 from trioqueue.messages.rejection import rejection_fields, rejection_name
 from trioqueue.messages.state import StateInfo, read_state
-from trioqueue.protocol.outcome import Kind, Outcome
+from trioqueue.protocol.outcome import DONE, Kind, Outcome
 from trioqueue.protocol.turn import (
     Cancelled,
-    Done,
     Drop,
     Ending,
+    Failing,
     GiveUp,
     Raised,
     Rejected,
+    Returned,
     TryAgain,
     Verdict,
     decide,
     single_leaf,
 )
-from trioqueue.runtime.context import Context, Sender, Slots, TurnSlot
+from trioqueue.runtime.context import Context, Receipt, Sender, Slots, TurnSlot
 from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.finished import (
     Finished,
@@ -86,7 +87,6 @@ class Turns:
         "_ahead",
         "_attempts",
         "_base",
-        "_cancels",
         "_client",
         "_codec",
         "_counts",
@@ -107,6 +107,7 @@ class Turns:
         "_size",
         "_state",
         "_unknown_us",
+        "cancels",
         "epoch",
         "paused_why",
         "service",
@@ -152,7 +153,7 @@ class Turns:
         self._proven = False
         self._now_us, self._fetched_at = 0, 0.0  # store time of the last batch, and our time when it came
         self._running: tuple[Running, ...] = ()  # whose handlers run
-        self._cancels: set[str] = set()  # commands whose callers have gone; the worker's own
+        self.cancels: set[str] = set()  # commands whose callers have gone, as far as we were told
 
     # -------------------------------------------------------------------------------- what the worker tells
     def begin(self, claimed: Claimed) -> None:
@@ -250,8 +251,7 @@ class Turns:
     async def take(
         self,
         queued: Queued,
-        cancels: set[str],
-        nursery: trio.Nursery,
+        nursery: trio.Nursery | None,
         provided: Any,
         slot: TurnSlot,
         scope: TurnScope,
@@ -266,7 +266,6 @@ class Turns:
 
         Args:
             queued: the head.
-            cancels: commands whose callers have gone.
             nursery: the entity's, for `Context.nursery`.
             provided: what the activation yielded.
             slot: the running slot that the worker has taken for it.
@@ -279,9 +278,10 @@ class Turns:
             LeaseLost: it may not.
         """
         want = self.service.policy.fetch if last else 0
-        if not await settling.wait():  # a task of the nursery may still wait for it
+        # A task of the nursery may still wait for it.
+        if settling.concerns_turns() and not await settling.wait():
             return Stopped()
-        running = self.prepare(queued, cancels, nursery, slot, settling.settle, self._ahead, want)
+        running = self.prepare(queued, nursery, slot, settling.settle, self._ahead, want)
         if not isinstance(running, Running):
             return running()
         if self._ahead and not running.bound.group and not await settling.settle():
@@ -290,15 +290,14 @@ class Turns:
         if not trusted():
             raise LeaseLost("the lease can no longer be trusted")
         ending = await self.run(running, provided, scope)
-        if ending is None or not await settling.wait():
+        if ending is None or (settling.concerns_turns() and not await settling.wait()):
             return Stopped()
         return self.judge(running, ending, want)
 
     def prepare(
         self,
         queued: Queued,
-        cancels: set[str],
-        nursery: trio.Nursery,
+        nursery: trio.Nursery | None,
         slot: TurnSlot,
         settle: Callable[[], Awaitable[bool]],
         ahead: int,
@@ -309,18 +308,17 @@ class Turns:
         Args:
             ahead: how many commands in hand are before it.
             want: commands to ask for with its commit.
-            queued, cancels, nursery, slot: as `take` has them.
+            queued, nursery, slot: as `take` has them.
             settle: makes what was handled before stand; False: it does not, and nothing of this turn will.
         """
-        self._cancels = cancels
         self._facts = self._observed(queued) if self._instruments.active else ()
+        service = self.service
         try:
             envelope = decode_envelope(self._codec, self._entity, queued.data)
         except DecodeError as error:
             return partial(self._bury, queued, None, error, want)
-        handlers = self.service.handlers
-        bound = handlers.get(envelope.name) or handlers.get(WILDCARD)
-        if not ahead and self._proven and self._crashes > self.service.policy.max_crashes:
+        bound = service.handlers.get(envelope.name) or service.handlers.get(WILDCARD)
+        if not ahead and self._proven and self._crashes > service.policy.max_crashes:
             died = PodsDied(f"{self._crashes} pods died while they handled it")
             return partial(self._give_up, queued, envelope, died, want)
         if bound is None:
@@ -328,37 +326,46 @@ class Turns:
             return Unhandled(self._hold_or_bury, queued, envelope, unknown, want)
         try:
             command = self._command(bound, envelope)
-            self._thaw()
+            if self._live is None and service.state is not None:
+                self._live = self._thawed(service.state)
         except NewerVersion as error:
             return Unhandled(self._hold_or_bury, queued, envelope, error, want)
         except DecodeError as error:
             return partial(self._bury, queued, envelope, error, want)
-        until = self._until(queued, envelope)
-        expired = until <= trio.current_time()
-        if envelope.command_id in cancels or expired:
-            return partial(self._settle, queued, envelope, bound, Drop(expired=expired), [], want)
+        until, expired = math.inf, False
+        if envelope.deadline is not None:
+            until = self._accepted_at(queued) + envelope.deadline
+            expired = until <= trio.current_time()
+        if expired or envelope.command_id in self.cancels:
+            return partial(self._settle, envelope, bound, Drop(expired=expired), want)
         # What it will be known by, noted now: another claim may come before it begins, and counts anew.
         assert self.epoch is not None
         known_by = (self.epoch, self._done + ahead, 1 if ahead else self._attempts + 1)
-        make = partial(self._context, nursery, slot, settle, known_by)
-        return Running(queued, envelope, bound, command, until, nursery, make, self._facts)
+        make_context = partial(self._context, settle)
+        return Running(
+            queued, envelope, bound, command, until, known_by, nursery, slot, make_context, self._facts
+        )
 
     async def run(self, running: Running, provided: Any, scope: TurnScope) -> Ending | None:
         """Runs a handler, unless its caller has gone meanwhile; None: it was let go of."""
-        if running.envelope.command_id in self._cancels:
+        if running.envelope.command_id in self.cancels:
             return Cancelled()
-        self._running = (*self._running, running)
+        self._running = (*self._running, running) if self._running else (running,)
         self._dirty = True
         for facts in running.facts:
             facts.begin()
         try:
             return await running.run(self._live, provided, scope)
         finally:
-            self._running = tuple(one for one in self._running if one is not running)
+            others = self._running
+            self._running = () if len(others) == 1 else tuple(one for one in others if one is not running)
 
     def _observed(self, queued: Queued) -> tuple[TurnFacts]:
-        waited = (self._now_us - queued.accepted_us) / 1e6
-        return (TurnFacts(self._instruments, self._entity, self._fetched_at - waited),)
+        return (TurnFacts(self._instruments, self._entity, self._accepted_at(queued)),)
+
+    def _accepted_at(self, queued: Queued) -> float:
+        """Says when a command was accepted, on Trio's clock: by the store's, and the time since it told it."""
+        return self._fetched_at - (self._now_us - queued.accepted_us) / 1e6
 
     def _hold_or_bury(
         self, queued: Queued, envelope: Envelope, error: TrioqueueError, want: int
@@ -369,19 +376,12 @@ class Turns:
         return self._bury(queued, envelope, error, want)
 
     def _command(self, bound: BoundHandler, envelope: Envelope) -> Any:
-        cls = bound.handler.info.cls
-        if cls is RawCommand:
-            return RawCommand(
-                self._entity.type, self._entity.id, envelope.name, envelope.payload, envelope.version
-            )
-        payload = self.service.registry.upcasted(cls, envelope.payload, envelope.version)
-        return self._codec.structure(payload, cls)
-
-    def _thaw(self) -> None:
-        """Makes the live state what handlers begin with, if it isn't."""
-        state = self.service.state
-        if state is not None and self._live is None:
-            self._live = self._thawed(state)
+        info, payload = bound.handler.info, envelope.payload
+        if info.cls is RawCommand:
+            return RawCommand(self._entity.type, self._entity.id, envelope.name, payload, envelope.version)
+        if envelope.version != info.version:
+            payload = self.service.registry.upcasted(info.cls, payload, envelope.version)
+        return self._codec.structure(payload, info.cls)
 
     def _thawed(self, state: StateInfo) -> Any:
         """Makes an object of what handlers begin with."""
@@ -410,24 +410,9 @@ class Turns:
             return False
         return frozen != self._encoded(state, self._thawed(state))
 
-    def _until(self, queued: Queued, envelope: Envelope) -> float:
-        """Says when the caller no longer waits, by the store's clock and the time since it told it."""
-        if envelope.deadline is None:
-            return math.inf
-        waited = (self._now_us - queued.accepted_us) / 1e6
-        return self._fetched_at - waited + envelope.deadline
-
-    def _context(
-        self,
-        nursery: trio.Nursery,
-        slot: TurnSlot,
-        settle: Callable[[], Awaitable[bool]],
-        known_by: tuple[int, int, int],
-        running: Running,
-        deadline: float,
-    ) -> Context:
+    def _context(self, settle: Callable[[], Awaitable[bool]], running: Running) -> Context:
         envelope = running.envelope
-        epoch, number, attempt = known_by
+        epoch, number, attempt = running.known_by
         return Context(
             entity=self._entity.type,
             entity_id=self._entity.id,
@@ -436,10 +421,10 @@ class Turns:
             fence=epoch,
             sent_at=running.queued.accepted_us / 1e6,
             headers=envelope.headers,
-            deadline=deadline,
-            nursery=nursery,
+            deadline=running.deadline,
+            nursery=running.nursery,
             sender=self._sender,
-            slot=slot,
+            slot=running.slot,
             reply_to=envelope.reply_to or "",
             waiting=envelope.chain,
             child_id=f"{epoch:x}-{number}",
@@ -448,51 +433,72 @@ class Turns:
 
     def judge(self, running: Running, ending: Ending, want: int) -> Finished:
         """Turns the way a handler ended into a commit."""
-        queued, envelope, bound = running.queued, running.envelope, running.bound
+        envelope, bound = running.envelope, running.bound
         self._facts = running.facts
         children, withdrawn = running.close()
         self._counts.handled += 1
-        info = bound.handler.info
-        judge = partial(
-            decide, retry=bound.retry, failures=self._attempts, is_query=info.is_query, random=random
-        )
-        verdict = judge(ending)
         try:
-            if isinstance(verdict, Done):
-                state = self._frozen()
-                if info.is_query:
-                    if self._has_changed(state) or children or withdrawn:
-                        raise BadDeclaration(
-                            f"{bound.handler.qualname} handles a query, but changed the state, sent or cancelled"
-                        )
-                    state = None
-                reply = None
-                if is_wanted(envelope):
-                    reply = self._codec.unstructure(verdict.value, info.reply_type())
-                finished = self._settle(queued, envelope, bound, Done(reply), children, want)
-                if state is not None:
-                    finished.commit.state = self._base = state
-                finished.commit.withdrawn = [withdrawn_of(self._codec, receipt) for receipt in withdrawn]
-                # What it cancels may be the next one in hand, which must be told so.
-                finished.group = bound.group and not withdrawn
-                return finished
+            if isinstance(ending, Returned):
+                return self._returned(envelope, bound, ending.value, children, withdrawn, want)
             self._live = None  # what the handler did to it never was
-            finished = self._settle(queued, envelope, bound, verdict, [], want)
+            finished = self._settle(
+                envelope, bound, self._verdict(bound, ending), want, queued=running.queued
+            )
             finished.group = bound.group
             return finished
         except TrioqueueError as error:  # the answer cannot travel, or the state cannot be kept
             self._live = None
-            return self._settle(queued, envelope, bound, judge(Raised(error)), [], want)
+            verdict = self._verdict(bound, Raised(error))
+            return self._settle(envelope, bound, verdict, want, queued=running.queued)
+
+    def _verdict(self, bound: BoundHandler, ending: Failing) -> Verdict:
+        is_query = bound.handler.info.is_query
+        return decide(ending, retry=bound.retry, failures=self._attempts, is_query=is_query, random=random)
+
+    def _returned(
+        self,
+        envelope: Envelope,
+        bound: BoundHandler,
+        value: Any,
+        children: list[Outgoing],
+        withdrawn: list[Receipt[Any]],
+        want: int,
+    ) -> Finished:
+        """Settles a command whose handler returned, with all that it did.
+
+        Raises:
+            TrioqueueError: It can't be settled so, and nothing is.
+        """
+        info = bound.handler.info
+        state = self._frozen() if self.service.state is not None else None
+        if info.is_query:
+            if children or withdrawn or self._has_changed(state):
+                raise BadDeclaration(
+                    f"{bound.handler.qualname} handles a query, but changed the state, sent or cancelled"
+                )
+            state = None
+        outcome = DONE
+        if is_wanted(envelope):
+            outcome = Outcome(Kind.DONE, self._codec.unstructure(value, info.reply_type()))
+        finished = self._finish(envelope, outcome, want, children)
+        if state is not None:
+            finished.commit.state = self._base = state
+        if withdrawn:
+            finished.commit.withdrawn = [withdrawn_of(self._codec, receipt) for receipt in withdrawn]
+        # What it cancels may be the next one in hand, which must be told so.
+        finished.group = bound.group and not withdrawn
+        return finished
 
     def _settle(
         self,
-        queued: Queued,
         envelope: Envelope,
         bound: BoundHandler,
         verdict: Verdict,
-        children: list[Outgoing],
         want: int,
+        *,
+        queued: Queued | None = None,
     ) -> Finished:
+        """Settles a command otherwise; `queued`: what lay in the mailbox, if it may become a dead letter."""
         command_id = envelope.command_id
         match verdict:
             case TryAgain(wait, error):
@@ -505,6 +511,7 @@ class Turns:
             case GiveUp(error):
                 self._counts.failed += 1
                 if not bound.handler.info.is_query:
+                    assert queued is not None
                     return self._give_up(queued, envelope, error, want, ran=True)
                 logger.warning(
                     "%s of %s failed: %r",
@@ -514,14 +521,12 @@ class Turns:
                     extra={"event": "query_failed", "entity": str(self._entity), "command_id": command_id},
                 )
                 outcome = failed_outcome(error)
-            case Done(value):
-                outcome = Outcome(Kind.DONE, value)
             case Rejected(rejection):
                 fields = rejection_fields(self._codec, rejection) if is_wanted(envelope) else None
                 outcome = Outcome(Kind.REJECTED, fields, rejection_name(rejection))
             case Drop(expired):
                 outcome = Outcome(Kind.EXPIRED if expired else Kind.CANCELLED)
-        return self._finish(envelope, outcome, want, children=children)
+        return self._finish(envelope, outcome, want)
 
     def _give_up(
         self, queued: Queued, envelope: Envelope, error: BaseException, want: int, *, ran: bool = False
@@ -567,25 +572,34 @@ class Turns:
             crashes=self._crashes,
             tasks=task_tree(trio.lowlevel.current_task()) if ran else "",
         )
-        finished = self._finish(envelope, outcome, want, dead=(letter,))
+        finished = self._finish(envelope, outcome, want)
+        finished.commit.dead = (letter,)
         for facts in self._facts:
             facts.dead(envelope, command_id, self._attempts + 1, single_leaf(error))
         return finished
 
-    def _finish(self, envelope: Envelope | None, outcome: Outcome, want: int, **more: Any) -> Finished:
-        local: tuple[tuple[str, bytes], ...] = ()
-        replies: tuple[Reply, ...] = ()
-        if envelope is not None and is_wanted(envelope):
-            wire = self._codec.dumps(outcome.to_wire())
-            here = envelope.reply_to == self._client
-            tell = "" if here or envelope.reply_to is None else envelope.reply_to
-            replies = (Reply(envelope.command_id, tell, wire, max(KEEP_MS, envelope.keep_ms)),)
-            local = ((envelope.command_id, wire),) if here else ()
-        settled = (envelope.command_id,) if envelope and envelope.command_id in self._cancels else ()
+    def _finish(
+        self, envelope: Envelope | None, outcome: Outcome, want: int, children: Sequence[Outgoing] = ()
+    ) -> Finished:
+        assert self.epoch is not None
+        commit = Commit(self._entity, self.epoch, self._done, 1)
+        commit.want, commit.children = want, children
+        finished = Finished(commit, facts=self._facts)
+        if envelope is not None:
+            if is_wanted(envelope):
+                self._answer(finished, envelope, outcome)
+            if envelope.command_id in self.cancels:
+                commit.settled_cancels = (envelope.command_id,)
         for facts in self._facts:
-            facts.finished(envelope, outcome.kind.value, self._codec, more.get("children", ()))
-        return Finished(
-            self._commit(pops=1, replies=replies, settled_cancels=settled, want=want, **more),
-            local_replies=local,
-            facts=self._facts,
-        )
+            facts.finished(envelope, outcome.kind.value, self._codec, children)
+        return finished
+
+    def _answer(self, finished: Finished, envelope: Envelope, outcome: Outcome) -> None:
+        """Has the outcome kept, and told to who waits for it."""
+        wire = self._codec.dumps(outcome.to_wire())
+        here = envelope.reply_to == self._client
+        tell = "" if here or envelope.reply_to is None else envelope.reply_to
+        reply = Reply(envelope.command_id, tell, wire, max(KEEP_MS, envelope.keep_ms))
+        finished.commit.replies = (reply,)
+        if here:
+            finished.local_replies = ((envelope.command_id, wire),)

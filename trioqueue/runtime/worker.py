@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trioqueue.worker")
 
+RESTED = "rested"
+"""In place of what woke it: its rest was over."""
+
 GONE = "gone"
 """In place of a reason to release: the entity is not ours any more."""
 
@@ -68,11 +71,13 @@ class Worker:
     __slots__ = (
         "_awake",
         "_cause",
+        "_entered",
         "_failures",
         "_hinted",
         "_incarnation",
         "_news",
         "_parked",
+        "_resting",
         "_service",
         "_sleep_scope",
         "_sleeper",
@@ -97,7 +102,9 @@ class Worker:
         self._service = turns.service
         # Where it sleeps; not None exactly while it may be woken, by setting it to None and rescheduling.
         self._sleeper: trio.lowlevel.Task | None = None
-        # The scope that ends the sleep by itself; its deadline is moved away while a claim is on its way to it.
+        # What ends a rest without work by itself, except while a claim is on its way to it.
+        self._resting = incarnation.resting(turns.service.policy.idle_timeout)
+        # What does so where it rests for other reasons, or longer; None while it doesn't.
         self._sleep_scope: trio.CancelScope | None = None
         # True: the sleep is a rest without work, so a hint may end it.  False: the head waits, no hint starts
         # it earlier.
@@ -109,9 +116,10 @@ class Worker:
         self.started = False
         self._cause: Any = None  # what woke it: an answer, or None
         self.hand: deque[Queued] = deque()  # fetched and not settled: the mailbox begins with them
-        self.cancels: set[str] = set()
+        self.cancels = turns.cancels
         self._suspect = False  # its head is one, and in hand
         self._failures = 0  # of the activation, since it last began
+        self._entered = False  # the activation has begun
         self._awake = False  # instruments were told so
         self.kept = Kept()
         # Set by whatever may concern handlers that overlap; None while none does.
@@ -146,17 +154,28 @@ class Worker:
         elif self._parked and self._sleeper is not None and not self.claiming:
             if self.kept.wants_to_open():
                 self._wake(None)
-            elif self.kept.open and self._sleep_scope is not None:
-                self._sleep_scope.deadline = trio.current_time() + self._longest_rest()
+            elif self.kept.open:
+                self._rest_on()
 
     def _longest_rest(self) -> float:
         return self.kept.longest_rest(self._service.policy.idle_timeout)
+
+    def _rest_on(self) -> None:
+        """Has it rest for as long as it may by now, if that is longer."""
+        if self._sleep_scope is not None:
+            self._sleep_scope.deadline = trio.current_time() + self._longest_rest()
+
+    def end_rest(self) -> None:
+        """Tells it that its rest without work is over."""
+        if self._sleeper is not None:
+            self._wake(RESTED)
 
     def reserve(self) -> bool:
         """Keeps it asleep for a claim that a send brings; False: it is busy and finds the work by itself."""
         if self.claiming or self.started and (not self._parked or self._sleeper is None):
             return False
         self.claiming = True
+        self._resting.end(self)
         if self._sleep_scope is not None:
             self._sleep_scope.deadline = math.inf
         return True
@@ -249,27 +268,47 @@ class Worker:
         task, self._sleeper = self._sleeper, None
         trio.lowlevel.reschedule(task)
 
-    # Protected, since an interrupt between noting the task and its wait would leave a wake-up for one that runs.
-    @trio.lowlevel.enable_ki_protection
-    async def _sleep(self, seconds: float, *, parked: bool) -> bool:
-        """Rests; True: it was woken, and `_cause` says by what.  False: the time is over."""
-        if parked and self._hinted:
-            self._cause = None
-            return True
-
-        def leave(_raise_cancel: object) -> trio.lowlevel.Abort:
-            self._sleeper = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        with trio.CancelScope(deadline=trio.current_time() + seconds) as self._sleep_scope:
-            self._parked = parked
-            self._sleeper = trio.lowlevel.current_task()
+    async def _rest(self) -> bool:
+        """Rests without work for as long as it may; True: it was woken, and `_cause` says by what."""
+        if not self.kept.left():
+            self._resting.begin(self)
             try:
-                await trio.lowlevel.wait_task_rescheduled(leave)
+                await self._sleep(parked=True)
             finally:
-                self._parked, self._sleep_scope = False, None
+                self._resting.end(self)
+            if self._cause is not RESTED:
+                return True
+            if not self.kept.left():
+                return False
+        return await self._sleep_for(self._longest_rest(), parked=True)
+
+    async def _sleep_for(self, seconds: float, *, parked: bool) -> bool:
+        """Rests for so long; True: it was woken, and `_cause` says by what.  False: the time is over."""
+        with trio.CancelScope(deadline=trio.current_time() + seconds) as self._sleep_scope:
+            try:
+                await self._sleep(parked=parked)
+            finally:
+                self._sleep_scope = None
             return True
         return False
+
+    # Protected, since an interrupt between noting the task and its wait would leave a wake-up for one that runs.
+    @trio.lowlevel.enable_ki_protection
+    async def _sleep(self, *, parked: bool) -> None:
+        """Rests until it is woken; `_cause` says by what."""
+        if parked and self._hinted:
+            self._cause = None
+            return
+        self._parked = parked
+        self._sleeper = trio.lowlevel.current_task()
+        try:
+            await trio.lowlevel.wait_task_rescheduled(self._leave)
+        finally:
+            self._parked = False
+
+    def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._sleeper = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     # -------------------------------------------------------------------------------- its life
     async def run(self, first: ClaimAnswer | None) -> None:
@@ -394,11 +433,11 @@ class Worker:
         if self.lets_go():
             return "handoff"
         if isinstance(answer, Backoff):
-            await self._sleep(min(answer.seconds, self._incarnation.longest_sleep), parked=False)
+            await self._sleep_for(min(answer.seconds, self._incarnation.longest_sleep), parked=False)
         elif isinstance(answer, Later):
             self._incarnation.suspects.append(self)
-            await self._sleep(LATER_PAUSE, parked=False)
-        elif not await self._sleep(self._longest_rest(), parked=True) and not self.kept.wants_to_open():
+            await self._sleep_for(LATER_PAUSE, parked=False)
+        elif not await self._rest() and not self.kept.wants_to_open():
             return "idle"
         brought, self._cause = self._cause, None
         if isinstance(brought, Claimed | Empty | Backoff | Later | NotYours | Paused):
@@ -419,35 +458,37 @@ class Worker:
     async def _activate(self, held: Claimed | Empty) -> str | ClaimAnswer | CommitAnswer:
         """Runs turns inside the entity's nursery and activation; answers why to let go of it, or what to go on with.
 
-        Children of the outer nursery: what the activation starts.  Of the inner one: what handlers start; they have
-        ended when the activation is left, as they use what it opened.
+        A nursery is opened only where the handlers of the type or its activation may ask for one.
+        Children of the outer one: what the activation starts.  Of the inner one: what handlers start; they have ended
+        when the activation is left, as they use what it opened.
         """
-        entered = False
         why: str | None = None
         self.kept.open = True
+        self._entered = False
         self._awake_now()
         try:
-            async with trio.open_nursery() as nursery:
-                if self._service.activate is None:
-                    entered, self._failures = True, 0
-                    why = await self._work(nursery, None, held)
-                else:
-                    opened = self._service.activate(self.entity, nursery)
-                    async with opened as provided, trio.open_nursery() as inner:
-                        entered, self._failures = True, 0
-                        why = await self._work(inner, provided, held)
-                        inner.cancel_scope.cancel()
-                nursery.cancel_scope.cancel()
-            if why is None:  # pyright: ignore[reportUnnecessaryComparison]
-                raise RuntimeError("the activation swallowed the error that ended it")
+            if not self._service.nests:
+                why = await self._work(None, None, held)
+            else:
+                async with trio.open_nursery() as nursery:
+                    if self._service.activate is None:
+                        why = await self._work(nursery, None, held)
+                    else:
+                        opened = self._service.activate(self.entity, nursery)
+                        async with opened as provided, trio.open_nursery() as inner:
+                            why = await self._work(inner, provided, held)
+                            inner.cancel_scope.cancel()
+                    nursery.cancel_scope.cancel()
+                if why is None:  # pyright: ignore[reportUnnecessaryComparison]
+                    raise RuntimeError("the activation swallowed the error that ended it")
         except Exception as error:
             if lost := _lease_lost(error):
                 raise lost from None
-            return await self._postpone(single_leaf(error), entered=entered)
+            return await self._postpone(single_leaf(error))
         self.kept.open = False
         return why
 
-    async def _postpone(self, error: BaseException, *, entered: bool) -> ClaimAnswer | CommitAnswer:
+    async def _postpone(self, error: BaseException) -> ClaimAnswer | CommitAnswer:
         """Puts the head off after the activation failed, or a task of its nursery did; no attempt is spent.
 
         What was under way may have been committed or not: the claim tells.  Without a head, a next attempt waits too.
@@ -458,7 +499,7 @@ class Worker:
         logger.error(
             "the activation of %s %s, its next attempt and its commands wait %.1f s",
             self.entity,
-            "ended with an error" if entered else "could not begin",
+            "ended with an error" if self._entered else "could not begin",
             wait,
             exc_info=error,
             extra={"event": "activation_failed", "entity": str(self.entity)},
@@ -468,8 +509,9 @@ class Worker:
             return await self.commit(Finished(self.turns.put_off(wait)))
         return answer
 
-    async def _work(self, nursery: trio.Nursery, provided: Any, held: Claimed | Empty) -> str:
+    async def _work(self, nursery: trio.Nursery | None, provided: Any, held: Claimed | Empty) -> str:
         """Handles and commits, one command after another; answers why to leave the activation."""
+        self._entered, self._failures = True, 0
         if self._service.policy.overlap > 1:
             self._news = trio.Event()
             try:
@@ -477,34 +519,36 @@ class Worker:
             finally:
                 self._news = None
         answer: ClaimAnswer | CommitAnswer = held
-        while True:
-            scope = TurnScope()
-            try:
+        scope = TurnScope()
+        try:
+            while True:
                 while self.hand:
                     taken = await self._take(nursery, provided, scope)
                     if isinstance(taken, str):
                         return taken
                     answer = taken or answer
-            finally:
-                scope.leave(sys.exception())
-            rested = await self.until_claimed(answer)
-            if isinstance(rested, str):
-                return rested
-            answer = rested
+                rested = await self.until_claimed(answer)
+                if isinstance(rested, str):
+                    return rested
+                answer = rested
+        finally:
+            scope.leave(sys.exception())
 
     async def _take(
-        self, nursery: trio.Nursery, provided: Any, scope: TurnScope
+        self, nursery: trio.Nursery | None, provided: Any, scope: TurnScope
     ) -> ClaimAnswer | CommitAnswer | str | None:
         """Handles the next command in hand, and commits unless that is left for later; or says why to let go."""
-        slot = await self._slot()
+        turns = self.turns
+        slot = TurnSlot(turns.slots)
+        if not slot.take_nowait():
+            await self._wait_for(slot)
         try:
             if self.lets_go():
                 await self.settling.settle()
                 return "handoff"
-            ahead = self.turns.ahead()
-            taken = await self.turns.take(
+            ahead = turns.ahead()
+            taken = await turns.take(
                 self.hand[ahead],
-                self.cancels,
                 nursery,
                 provided,
                 slot,
@@ -516,27 +560,24 @@ class Worker:
         finally:
             slot.end()
         match taken:
+            case Finished():
+                settled = turns.gather(taken)
+                return None if settled is None else await self.commit(settled)
             case Stopped():
                 self.hand.clear()
                 answer = self.settling.take_answer()
                 return await self._claim() if answer is None else answer
             case Hold():
-                gathered = self.turns.take_gathered()  # it is looked at again, as the head
+                gathered = turns.take_gathered()  # it is looked at again, as the head
                 return "decline" if gathered is None else await self.commit(gathered)
-            case Finished():
-                settled = self.turns.gather(taken)
-                return None if settled is None else await self.commit(settled)
 
-    async def _slot(self) -> TurnSlot:
-        """Waits for a running slot, or until it is told to hurry: then without one."""
-        slot = TurnSlot(self.turns.slots)
-        if not slot.take_nowait():
-            try:
-                with trio.CancelScope() as self._slot_scope:
-                    await slot.take()
-            finally:
-                self._slot_scope = None
-        return slot
+    async def _wait_for(self, slot: TurnSlot) -> None:
+        """Waits for a running slot, or until it is told to hurry: then it goes without one."""
+        try:
+            with trio.CancelScope() as self._slot_scope:
+                await slot.take()
+        finally:
+            self._slot_scope = None
 
     async def commit(self, finished: Finished) -> CommitAnswer:
         """Makes a turn stand and takes the next ones in hand; empty-handed, the answer says what to wait for."""
@@ -559,8 +600,9 @@ class Worker:
             return answer
         for _ in range(commit.pops):
             self.hand.popleft()
-        self.cancels.difference_update(commit.settled_cancels)
-        self.cancels.update(answer.cancels)
+        if commit.settled_cancels or answer.cancels:
+            self.cancels.difference_update(commit.settled_cancels)
+            self.cancels.update(answer.cancels)
         if answer.batch:
             self.turns.fetched(answer.now_us)
             self.hand = deque(answer.batch)
