@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from trioqueue._errors import EncodeError, PayloadTooLarge
 from trioqueue._names import Entity, entity_id_text
 from trioqueue.messages.codec import Codec
-from trioqueue.messages.command import Command, CommandInfo, info_of
-from trioqueue.messages.envelope import Envelope, encode_envelope
+from trioqueue.messages.command import Command, info_of
+from trioqueue.messages.envelope import NOTHING, Envelope, encode_envelope
 from trioqueue.messages.options import PLAIN, Options
 from trioqueue.messages.policy import EntityPolicy
 from trioqueue.runtime.context import Receipt
@@ -39,10 +39,6 @@ class Encoder:
         self._count += 1
         return f"{self._client}-{self._count:x}"
 
-    def policy(self, entity_type: str) -> EntityPolicy:
-        """Gives a type's policy."""
-        return self._policies.get(entity_type, _DEFAULT_POLICY)
-
     def encode(
         self,
         command: Command[Any],
@@ -68,9 +64,9 @@ class Encoder:
         """
         info = info_of(command)
         entity = Entity(info.entity, entity_id_text(getattr(command, info.id_field)))
-        policy = self._policies.get(entity.type, _DEFAULT_POLICY)
+        policy = self._policies.get(info.entity, _DEFAULT_POLICY)
         terms: Terms | None = None
-        kept, headers = policy.keep_results, None
+        kept, headers = policy.keep_results, NOTHING
         if options is not PLAIN:
             delay_us, key = options.delay_us(), options.legal_key()
             if key and delay_us > policy.key_window * 1e6:
@@ -86,32 +82,26 @@ class Encoder:
             if key:
                 # Another one may wait for it, so it neither expires nor is its outcome only the first caller's.
                 kept, deadline = policy.key_window, math.inf
-        data = encode_envelope(
-            self._codec,
-            Envelope(
-                command_id,
-                entity,
-                info.name,
-                info.version,
-                self._codec.unstructure(command),
-                self._client if answered or kept else None,
-                None if deadline == math.inf else max(deadline, 0.0),
-                chain,
-                headers or {},
-                keep_ms=math.ceil(kept * 1000),
-            ),
+        envelope = Envelope(
+            command_id,
+            entity,
+            info.name,
+            info.version,
+            self._codec.unstructure(command),
+            self._client if answered or kept else None,
+            None if deadline == math.inf else max(deadline, 0.0),
+            chain,
+            headers,
+            keep_ms=math.ceil(kept * 1000) if kept else 0,
         )
+        data = encode_envelope(self._codec, envelope)
         if len(data) > policy.max_payload:
             raise PayloadTooLarge(len(data), policy.max_payload)
         return Outgoing(entity, data, terms)
 
     def receipt(self, command: Command[R], outgoing: Outgoing, command_id: str) -> Receipt[R]:
         """Makes the receipt of a command that was encoded."""
-        info: CommandInfo = info_of(command)
-        policy = self.policy(info.entity)
-        keyed = outgoing.terms is not None and outgoing.terms.key
-        kept = policy.key_window if keyed else policy.keep_results
-        entity = outgoing.entity
-        receipt: Receipt[R] = Receipt(entity.type, entity.id, command_id, info.name, kept)
-        receipt.declare(info)
-        return receipt
+        info, terms, entity = info_of(command), outgoing.terms, outgoing.entity
+        policy = self._policies.get(info.entity, _DEFAULT_POLICY)
+        kept = policy.keep_results if terms is None or not terms.key else policy.key_window
+        return Receipt(entity.type, entity.id, command_id, info.name, kept, info)

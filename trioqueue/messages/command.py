@@ -184,7 +184,7 @@ def info_of(subject: object) -> CommandInfo:
     Raises:
         NotRegistered: The class has no `@command` or `@query` of its own.
     """
-    cls = cast("type[Any]", subject if isinstance(subject, type) else type(subject))
+    cls: type[Any] = subject if isinstance(subject, type) else type(subject)
     info: CommandInfo | None = getattr(cls, "__trioqueue__", None)
     if info is None or info.cls is not cls:
         raise NotRegistered(f"The class {cls.__qualname__}", "decorate it with @command or @query")

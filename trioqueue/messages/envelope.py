@@ -112,49 +112,52 @@ def decode_envelope(codec: Codec, entity: Entity, data: bytes) -> Envelope:
     get = members.get
     command_id: Any = get("i")
     name: Any = get("n")
-    version: Any = get("v", 1)
     payload: Any = get("p", {})
-    reply_to: Any = get("r")
-    deadline_ms: Any = get("d")
-    chain: Any = get("c", [])
-    headers: Any = get("h", {})
-    sent_by: Any = get("s", "")
-    keep_ms: Any = get("k", 0)
     if command_id.__class__ is not str or not command_id:
         wrong = "i, the command id, is not a string"
     elif name.__class__ is not str or not name:
         wrong = "n, the command's name, is not a string"
-    elif version.__class__ is not int or version < 1:
-        wrong = "v, the version, is not a positive int"
     elif payload.__class__ is not dict:
         wrong = "p, the payload, is not an object"
-    elif reply_to is not None and reply_to.__class__ is not str:
-        wrong = "r, where the reply is awaited, is not a string"
-    elif deadline_ms is not None and (deadline_ms.__class__ is not int or deadline_ms < 0):
-        wrong = "d, the milliseconds to the deadline, is not a non-negative int"
-    elif chain.__class__ is not list or (chain and not _all_strings(chain)):
-        wrong = "c, the waiting callers, is not a list of strings"
-    elif headers.__class__ is not dict or (headers and not _all_strings(headers.values())):
-        wrong = "h, the headers, is not an object of strings"
-    elif sent_by.__class__ is not str:
-        wrong = "s, the sender, is not a string"
-    elif keep_ms.__class__ is not int or not 0 <= keep_ms <= LONGEST_KEPT_MS:
-        wrong = "k, the milliseconds its outcome is kept, is not an int of 0 to 2**53"
+    elif len(members) == 3 and "p" in members:  # there is nothing else, as in most
+        return Envelope(command_id, entity, name, 1, payload)
     else:
-        deadline = None if deadline_ms is None else deadline_ms / 1000
-        return Envelope(
-            command_id,
-            entity,
-            name,
-            version,
-            payload,
-            reply_to,
-            deadline,
-            tuple(chain),
-            headers,
-            sent_by,
-            keep_ms,
-        )
+        version: Any = get("v", 1)
+        reply_to: Any = get("r")
+        deadline_ms: Any = get("d")
+        chain: Any = get("c", [])
+        headers: Any = get("h", {})
+        sent_by: Any = get("s", "")
+        keep_ms: Any = get("k", 0)
+        if version.__class__ is not int or version < 1:
+            wrong = "v, the version, is not a positive int"
+        elif reply_to is not None and reply_to.__class__ is not str:
+            wrong = "r, where the reply is awaited, is not a string"
+        elif deadline_ms is not None and (deadline_ms.__class__ is not int or deadline_ms < 0):
+            wrong = "d, the milliseconds to the deadline, is not a non-negative int"
+        elif chain.__class__ is not list or (chain and not _all_strings(chain)):
+            wrong = "c, the waiting callers, is not a list of strings"
+        elif headers.__class__ is not dict or (headers and not _all_strings(headers.values())):
+            wrong = "h, the headers, is not an object of strings"
+        elif sent_by.__class__ is not str:
+            wrong = "s, the sender, is not a string"
+        elif keep_ms.__class__ is not int or not 0 <= keep_ms <= LONGEST_KEPT_MS:
+            wrong = "k, the milliseconds its outcome is kept, is not an int of 0 to 2**53"
+        else:
+            deadline = None if deadline_ms is None else deadline_ms / 1000
+            return Envelope(
+                command_id,
+                entity,
+                name,
+                version,
+                payload,
+                reply_to,
+                deadline,
+                tuple(chain),
+                headers,
+                sent_by,
+                keep_ms,
+            )
     raise DecodeError(f"of the envelope, {wrong}", data)
 
 
