@@ -104,4 +104,6 @@ class Encoder:
         info, terms, entity = info_of(command), outgoing.terms, outgoing.entity
         policy = self._policies.get(info.entity, _DEFAULT_POLICY)
         kept = policy.keep_results if terms is None or not terms.key else policy.key_window
-        return Receipt(entity.type, entity.id, command_id, info.name, kept, info)
+        receipt: Receipt[R] = Receipt(entity.type, entity.id, command_id, info.name, kept)
+        receipt.declare(info)
+        return receipt

@@ -38,10 +38,14 @@ class Receipt(Generic[R]):
     command: str = ""
     kept: float = 0.0
     # What its class declares, where it was sent here; doesn't travel.
-    _info: CommandInfo | None = attrs.field(default=None, eq=False, repr=False)
+    _info: CommandInfo | None = attrs.field(default=None, init=False, eq=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.entity_type}/{self.entity_id} {self.command_id}"
+
+    def declare(self, info: CommandInfo) -> None:
+        """Notes what the command's class declares, for who makes a receipt."""
+        object.__setattr__(self, "_info", info)
 
     def declared(self) -> CommandInfo | None:
         """Gives what the command's class declares, where that is known."""
