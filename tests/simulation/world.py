@@ -350,7 +350,7 @@ class World:
                     return "it has no worker"
                 if box.mode is Mode.ACTIVE and worker.turns.epoch != box.epoch:
                     return f"its worker has the epoch {worker.turns.epoch}"
-                if worker._parked and worker._sleeper is not None and not worker.claiming:
+                if worker.rest.is_parked():
                     return "its worker sleeps"
                 return ""
         return "its owner is dead"

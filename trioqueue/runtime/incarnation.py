@@ -12,7 +12,7 @@ from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
 from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.instruments import Instruments
-from trioqueue.runtime.resting import Resting
+from trioqueue.runtime.resting import Parking
 from trioqueue.runtime.turns import Turns
 from trioqueue.runtime.worker import Worker
 from trioqueue.stores.contract import (
@@ -90,7 +90,7 @@ class Incarnation:
         self._workers: dict[Entity, Worker] = {}
         self._empty = trio.Event()  # set when a draining incarnation has no worker any more
         self._lease: HeldLease | None = None
-        self._resting: dict[float, Resting] = {}  # by how long they rest, which policies say
+        self._parkings: dict[float, Parking] = {}  # by how long they rest there, which policies say
         # The children of `_nursery` are the workers, each under its entity's name, and those of `run`.
         self._nursery: trio.Nursery | None = None
         # Workers that wait to begin with a head that may have killed its pod, as one at a time is handed out; some of
@@ -178,14 +178,14 @@ class Incarnation:
         """Names the entities whose workers have not ended."""
         return [entity for entity, worker in self._workers.items() if worker.started]
 
-    def resting(self, seconds: float) -> Resting:
+    def parking(self, seconds: float) -> Parking:
         """Gives what ends rests of so many seconds."""
-        resting = self._resting.get(seconds)
-        if resting is None:
+        parking = self._parkings.get(seconds)
+        if parking is None:
             assert self._nursery is not None
-            resting = self._resting[seconds] = Resting(seconds)
-            self._nursery.start_soon(resting.run, name=f"rests of {seconds:g} s")
-        return resting
+            parking = self._parkings[seconds] = Parking(seconds)
+            self._nursery.start_soon(parking.run, name=f"rests of {seconds:g} s")
+        return parking
 
     # -------------------------------------------------------------------------------- work comes in
     def wake(self, entity: Entity) -> None:
@@ -231,19 +231,19 @@ class Incarnation:
             if not self._takes(entity) or self._elsewhere(entity) or len(self._workers) >= self._room:
                 return None
             worker = self._new_worker(entity)
-        if not worker.reserve():
+        if not worker.rest.reserve(started=worker.started):
             return None
         return worker.wish()
 
     def take_claim(self, entity: Entity, answer: SendClaimAnswer) -> None:
         """Takes what became of a wish; called once for each, also when the sender has gone."""
         worker = self._workers.get(entity)
-        if worker is None or not worker.claiming:
+        if worker is None or not worker.rest.claiming:
             return  # it ended meanwhile; what was claimed, this incarnation has given up
-        worker.take_claim(answer)
+        worker.rest.take_claim(answer)
         if worker.started:
             return
-        if isinstance(answer, NotClaimed) and not worker.hinted():
+        if isinstance(answer, NotClaimed) and not worker.rest.hinted:
             self.forget(worker)
         else:
             self._start(worker, None if isinstance(answer, NotClaimed) else answer)
@@ -263,7 +263,7 @@ class Incarnation:
         """Takes note that a worker has ended."""
         if self._workers.get(worker.entity) is worker:
             del self._workers[worker.entity]
-        if worker.hinted():
+        if worker.rest.hinted:
             self.wake(worker.entity)
         if self._draining and not self._workers:
             self._empty.set()
@@ -284,9 +284,9 @@ class Incarnation:
         if self._nursery is None or self._ended:
             self.forget(worker)
             return
-        worker.started = True
+        worker.started, worker.answer = True, first
         self.counts.created += 1
-        self._nursery.start_soon(worker.run, first, name=str(worker.entity))
+        self._nursery.start_soon(worker.run, name=str(worker.entity))
 
     # -------------------------------------------------------------------------------- what was put off
     def look_at_due(self, seconds: float = 0.0) -> None:

@@ -15,7 +15,7 @@ from trioqueue.protocol.turn import Ending
 from trioqueue.runtime.context import TurnSlot
 from trioqueue.runtime.finished import GROUP_BYTES, Finished, Hold, Unhandled
 from trioqueue.runtime.running import Running, TurnScope
-from trioqueue.stores.contract import ClaimAnswer, Claimed, CommitAnswer, Empty, LeaseLost, Parked
+from trioqueue.stores.contract import CommitAnswer, Empty, LeaseLost, Parked
 from trioqueue.stores.reports import Queued
 
 if TYPE_CHECKING:
@@ -50,18 +50,15 @@ class Overlap:
         self._under_way: dict[bytes, UnderWay] = {}
         self._leaving: set[bytes] = set()
 
-    async def serve(self, held: Claimed | Empty) -> str:
+    async def serve(self) -> str:
         """Handles and commits until the entity is to be let go of; says why."""
         worker = self._worker
-        answer: ClaimAnswer | CommitAnswer = held
         while True:
             if not worker.hand:
-                if isinstance(answer, Parked | Empty):
+                if isinstance(worker.answer, Parked | Empty):
                     self._forget_all_but(())
-                rested = await worker.rest(answer)
-                if isinstance(rested, str):
-                    return rested
-                answer = rested
+                if why := await worker.wait_for_work():
+                    return why
                 continue
             self._forget_all_but(worker.hand)
             self._begin(worker.hand)
@@ -71,11 +68,10 @@ class Overlap:
             if stepped is None and self._may_look():
                 stepped = await worker.commit(self._turns.look())
             if stepped is not None:
-                answer = stepped
-            elif worker.lets_go() and not self._oldest_runs():
+                continue
+            if worker.lets_go() and not self._oldest_runs():
                 return "handoff"
-            else:
-                await worker.wait_news()
+            await worker.wait_news()
 
     def _begin(self, hand: Sequence[Queued]) -> None:
         """Starts the handlers of the oldest commands, as many as may run."""
@@ -166,14 +162,12 @@ class Overlap:
                 self._leaving.add(data)
 
 
-async def overlap(
-    worker: "Worker", nursery: trio.Nursery | None, provided: Any, held: Claimed | Empty
-) -> str:
+async def overlap(worker: "Worker", nursery: trio.Nursery | None, provided: Any) -> str:
     """Handles an entity's commands, several at a time; answers why to leave the activation.
 
     Children: the handlers, which end with it.
     """
     async with trio.open_nursery() as handlers:
-        why = await Overlap(worker, handlers, nursery, provided).serve(held)
+        why = await Overlap(worker, handlers, nursery, provided).serve()
         handlers.cancel_scope.cancel()
     return why

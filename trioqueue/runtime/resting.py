@@ -1,53 +1,175 @@
-"""Workers that rest without work, and the task that ends their rests.
+"""How workers rest, and what ends a rest.
 
-Ten thousand of them rest at once, and a busy one rests many times a second.  Each rest is as long as any other of its
-kind, so they end in the order in which they began, and that is all that has to be kept: no deadline for each.
+A worker rests *parked*, when its entity has no work, or because its head waits: then no hint starts that earlier.
+
+Ten thousand rest at once, and a busy one parks many times a second.  Each rest without work is as long as any other
+of its kind, so they end in the order in which they began, and that is all that `Parking` keeps: no deadline for each.
 """
 
-from typing import TYPE_CHECKING
+import math
+from typing import Any
 
 import trio
 
-if TYPE_CHECKING:
-    from trioqueue.runtime.worker import Worker
+OVER = "over"
+"""In place of what woke a worker: its rest was over."""
 
 
-class Resting:
-    """Those who rest for `seconds`."""
+class Rest:
+    """The rest of one worker.
+
+    What wakes it may bring something: the answer of a claim.  Between its wake-up and its next rest, it is not woken
+    again: what it is told meanwhile, `hinted` keeps.
+    """
+
+    __slots__ = ("_cause", "_scope", "_task", "claiming", "hinted", "parked", "parking")
+
+    def __init__(self, parking: "Parking") -> None:
+        self.parking = parking
+        # Who rests; not None exactly while it may be woken, by setting it to None and rescheduling.
+        self._task: trio.lowlevel.Task | None = None
+        # What ends a rest of its own length; its deadline is moved away while a claim is on its way.
+        self._scope: trio.CancelScope | None = None
+        self._cause: Any = None  # what woke it
+        self.parked = False  # True: a hint may end the rest
+        self.claiming = False  # a send's claim is under way for it: nobody else asks meanwhile
+        self.hinted = False  # told of work; cleared by each claim
+
+    def __repr__(self) -> str:
+        state = "at work" if self._task is None else "parked" if self.parked else "waiting"
+        return f"<Rest {state}{', hinted' if self.hinted else ''}>"
+
+    # -------------------------------------------------------------------------------- from outside, sync
+    def is_parked(self) -> bool:
+        """Says whether it rests without work, and nothing is on its way to it."""
+        return self.parked and self._task is not None and not self.claiming
+
+    def wake(self) -> bool:
+        """Wakes it; False: it does not rest, or a claim is on its way to it."""
+        if self._task is None or self.claiming:
+            return False
+        self.end(None)
+        return True
+
+    def end(self, cause: Any) -> None:
+        """Ends its rest, if it rests."""
+        task, self._task = self._task, None
+        if task is not None:
+            self._cause = cause
+            trio.lowlevel.reschedule(task)
+
+    def hint(self) -> None:
+        """Tells it that there may be work."""
+        self.hinted = True
+        if self.parked:
+            self.wake()
+
+    def look(self) -> None:
+        """Tells it that what it waits for may be over."""
+        self.hinted = True
+        self.wake()
+
+    def reserve(self, *, started: bool) -> bool:
+        """Keeps it at rest for a claim that a send brings; False: it is busy and finds the work by itself."""
+        if self.claiming or started and (not self.parked or self._task is None):
+            return False
+        self.claiming = True
+        self.parking.leave(self)
+        if self._scope is not None:
+            self._scope.deadline = math.inf
+        return True
+
+    def take_claim(self, answer: object) -> None:
+        """Gives it the claim that `reserve` announced."""
+        self.claiming = False
+        if self._task is not None:
+            self.end(answer)
+        else:
+            self.hinted = True  # it was woken by something else: what the claim found, it looks for itself
+
+    def lengthen(self, seconds: float) -> None:
+        """Has a rest of its own length last so long from now on."""
+        if self._scope is not None:
+            self._scope.deadline = trio.current_time() + seconds
+
+    # -------------------------------------------------------------------------------- its own
+    # Protected, since an interrupt between noting the task and its wait would leave a wake-up for one that runs.
+    @trio.lowlevel.enable_ki_protection
+    async def park(self) -> bool:
+        """Rests without work; True: it was woken.  False: the time of its parking is over."""
+        if self.hinted:
+            self._cause = None
+            return True
+        self.parking.enter(self)
+        self.parked, self._task = True, trio.lowlevel.current_task()
+        try:
+            await trio.lowlevel.wait_task_rescheduled(self._leave)
+        finally:
+            self.parked = False
+            self.parking.leave(self)
+        return self._cause is not OVER
+
+    @trio.lowlevel.enable_ki_protection
+    async def last(self, seconds: float, *, parked: bool) -> bool:
+        """Rests for so long; True: it was woken.  False: the time is over."""
+        if parked and self.hinted:
+            self._cause = None
+            return True
+        with trio.CancelScope(deadline=trio.current_time() + seconds) as self._scope:
+            self.parked, self._task = parked, trio.lowlevel.current_task()
+            try:
+                await trio.lowlevel.wait_task_rescheduled(self._leave)
+            finally:
+                self.parked, self._scope = False, None
+            return True
+        return False
+
+    def take_cause(self) -> Any:
+        """Gives, once, what woke it."""
+        cause, self._cause = self._cause, None
+        return cause
+
+    def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Parking:
+    """Ends the rests of those who rest for `seconds` without work."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         # Who rests, and until when, on Trio's clock; in that order.
-        self._until: dict[Worker, float] = {}
+        self._until: dict[Rest, float] = {}
         # Set by a rest that begins while nobody rests; None unless the task waits for that.
         self._begun: trio.Event | None = None
 
     def __repr__(self) -> str:
-        return f"<Resting {len(self._until)} for {self._seconds:g} s each>"
+        return f"<Parking {len(self._until)} for {self._seconds:g} s each>"
 
-    def begin(self, worker: "Worker") -> None:
-        """Notes that a worker rests from now on."""
-        self._until[worker] = trio.current_time() + self._seconds
+    def enter(self, rest: Rest) -> None:
+        """Notes that a rest begins."""
+        self._until[rest] = trio.current_time() + self._seconds
         if self._begun is not None:
             self._begun.set()
 
-    def end(self, worker: "Worker") -> None:
-        """Notes that a worker does not rest any more, if it did."""
-        self._until.pop(worker, None)
+    def leave(self, rest: Rest) -> None:
+        """Notes that it is not to be ended any more."""
+        self._until.pop(rest, None)
 
     async def run(self) -> None:
-        """Tells workers that their rest is over, for ever."""
+        """Ends rests that have lasted long enough, for ever."""
         while True:
             if not self._until:
                 self._begun = trio.Event()
                 await self._begun.wait()
                 self._begun = None
-            # Who ends a rest meanwhile needs no wake-up of this task: those that are left end no sooner.
+            # Those that begin meanwhile end later, so nobody has to wake this task for them.
             await trio.sleep_until(next(iter(self._until.values()), 0.0))
             now = trio.current_time()
             while self._until:
-                worker, until = next(iter(self._until.items()))
+                rest, until = next(iter(self._until.items()))
                 if until > now:
                     break
-                del self._until[worker]
-                worker.end_rest()
+                del self._until[rest]
+                rest.end(OVER)

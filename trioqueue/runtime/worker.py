@@ -11,7 +11,6 @@ work, and does not let go of the entity for being idle.
 import logging
 import math
 import sys
-from collections import deque
 from random import random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -24,6 +23,7 @@ from trioqueue.runtime.context import TurnSlot
 from trioqueue.runtime.finished import Finished, Hold, Stopped
 from trioqueue.runtime.kept import Kept
 from trioqueue.runtime.overlap import overlap
+from trioqueue.runtime.resting import Rest
 from trioqueue.runtime.running import TurnScope
 from trioqueue.runtime.settling import Settling
 from trioqueue.runtime.turns import Turns
@@ -41,7 +41,6 @@ from trioqueue.stores.contract import (
     NotYours,
     Parked,
     Paused,
-    SendClaimAnswer,
 )
 from trioqueue.stores.reports import Queued
 
@@ -49,9 +48,6 @@ if TYPE_CHECKING:
     from trioqueue.runtime.incarnation import Incarnation
 
 logger = logging.getLogger("trioqueue.worker")
-
-RESTED = "rested"
-"""In place of what woke it: its rest was over."""
 
 GONE = "gone"
 """In place of a reason to release: the entity is not ours any more."""
@@ -70,26 +66,21 @@ class Worker:
     # A pod may hold tens of thousands of them.
     __slots__ = (
         "_awake",
-        "_cause",
         "_entered",
         "_failures",
-        "_hinted",
         "_incarnation",
         "_news",
-        "_parked",
-        "_resting",
         "_service",
-        "_sleep_scope",
-        "_sleeper",
         "_slot_scope",
         "_suspect",
         "_yields",
+        "answer",
         "begun_at",
         "cancels",
-        "claiming",
         "entity",
         "hand",
         "kept",
+        "rest",
         "settling",
         "started",
         "turns",
@@ -100,22 +91,13 @@ class Worker:
         self._incarnation = incarnation
         self.turns = turns
         self._service = turns.service
-        # Where it sleeps; not None exactly while it may be woken, by setting it to None and rescheduling.
-        self._sleeper: trio.lowlevel.Task | None = None
-        # What ends a rest without work by itself, except while a claim is on its way to it.
-        self._resting = incarnation.resting(turns.service.policy.idle_timeout)
-        # What does so where it rests for other reasons, or longer; None while it doesn't.
-        self._sleep_scope: trio.CancelScope | None = None
-        # True: the sleep is a rest without work, so a hint may end it.  False: the head waits, no hint starts
-        # it earlier.
-        self._parked = False
+        self.rest = Rest(incarnation.parking(turns.service.policy.idle_timeout))
         # Round its wait for a running slot; None while it waits for none.
         self._slot_scope: trio.CancelScope | None = None
-        self.claiming = False  # a send's claim is under way for it: nobody else asks meanwhile
-        self._hinted = False  # told of work while it could not be woken; cleared by each claim
         self.started = False
-        self._cause: Any = None  # what woke it: an answer, or None
-        self.hand: deque[Queued] = deque()  # fetched and not settled: the mailbox begins with them
+        # What the store said last, by which it goes on; None: it asks.
+        self.answer: ClaimAnswer | CommitAnswer | None = None
+        self.hand: list[Queued] = []  # fetched and not settled: the mailbox begins with them
         self.cancels = turns.cancels
         self._suspect = False  # its head is one, and in hand
         self._failures = 0  # of the activation, since it last began
@@ -129,72 +111,39 @@ class Worker:
         self.settling = Settling(self)
 
     def __repr__(self) -> str:
-        return f"<Worker {self.entity} {'parked' if self._parked else 'busy'}, {len(self.hand)} in hand>"
+        return f"<Worker {self.entity} {'parked' if self.rest.parked else 'busy'}, {len(self.hand)} in hand>"
 
     # -------------------------------------------------------------------------------- from outside, sync
     def hint(self) -> None:
         """Tells it that there may be work."""
-        self._hinted = True
+        self.rest.hint()
         self.tell_news()
-        if self._parked and self._sleeper is not None and not self.claiming:
-            self._wake(None)
 
     def look(self) -> None:
         """Tells it that what it waits for may be over, be it work or the end of a backoff."""
-        self._hinted = True
+        self.rest.look()
         self.tell_news()
-        if self._sleeper is not None and not self.claiming:
-            self._wake(None)
 
     def keep(self, seconds: float) -> None:
         """Tells it to keep the entity awake for so long, whether it has work or not."""
         self.kept.keep(seconds)
         if not self.started:
-            self._hinted = True
-        elif self._parked and self._sleeper is not None and not self.claiming:
+            self.rest.hinted = True
+        elif self.rest.is_parked():
             if self.kept.wants_to_open():
-                self._wake(None)
+                self.rest.wake()
             elif self.kept.open:
-                self._rest_on()
+                self.rest.lengthen(self._longest_rest())
 
     def _longest_rest(self) -> float:
         return self.kept.longest_rest(self._service.policy.idle_timeout)
-
-    def _rest_on(self) -> None:
-        """Has it rest for as long as it may by now, if that is longer."""
-        if self._sleep_scope is not None:
-            self._sleep_scope.deadline = trio.current_time() + self._longest_rest()
-
-    def end_rest(self) -> None:
-        """Tells it that its rest without work is over."""
-        if self._sleeper is not None:
-            self._wake(RESTED)
-
-    def reserve(self) -> bool:
-        """Keeps it asleep for a claim that a send brings; False: it is busy and finds the work by itself."""
-        if self.claiming or self.started and (not self._parked or self._sleeper is None):
-            return False
-        self.claiming = True
-        self._resting.end(self)
-        if self._sleep_scope is not None:
-            self._sleep_scope.deadline = math.inf
-        return True
-
-    def take_claim(self, answer: SendClaimAnswer) -> None:
-        """Gives it the claim that `reserve` announced."""
-        self.claiming = False
-        if self._sleeper is not None:
-            self._wake(answer)
-        else:
-            self._hinted = True  # it was woken by something else: what the claim found, it looks for itself
 
     def hurry(self) -> None:
         """Wakes it from any rest, since it shall let go of its entity."""
         self.tell_news()
         if self._slot_scope is not None:
             self._slot_scope.cancel(reason="the pod drains")
-        if self._sleeper is not None and not self.claiming:
-            self._wake(None)
+        self.rest.wake()
 
     def tell_news(self) -> None:
         """Wakes what waits for the handlers that overlap, or for more to begin with."""
@@ -209,7 +158,7 @@ class Worker:
 
     def take_news(self) -> bool:
         """Says, once, that there may be more in the mailbox than is in hand."""
-        hinted, self._hinted = self._hinted, False
+        hinted, self.rest.hinted = self.rest.hinted, False
         return hinted and not self._suspect
 
     def lets_go(self) -> bool:
@@ -227,25 +176,21 @@ class Worker:
 
     def yield_if_idle(self) -> bool:
         """Lets go of the entity if it is idle, even if it is kept, for those that wait for room; False: it isn't."""
-        if not self._parked or self._sleeper is None or self.claiming or self._hinted:
+        if self.rest.hinted or not self.rest.is_parked():
             return False
         self.kept.end()
-        self._wake(None)
-        return True
+        return self.rest.wake()
 
     def yield_turn(self) -> None:
         """Has it hand its entity on after the turn in hand, for the sake of those that wait for room."""
         self._yields = True
         self.tell_news()
-        if self._sleeper is not None and not self._parked and not self.claiming:
-            self._wake(None)
+        if not self.rest.parked:
+            self.rest.wake()
 
     def try_suspect(self) -> bool:
         """Wakes it where it waits to begin with a suspect, as the one in hand is settled; False: it does not wait."""
-        if self._sleeper is None or self._parked or self.claiming:
-            return False
-        self._wake(None)
-        return True
+        return not self.rest.parked and self.rest.wake()
 
     def _acquit(self) -> None:
         """Lets another suspect of this pod come, if this worker had one in hand."""
@@ -258,64 +203,11 @@ class Worker:
         policy = self._service.policy
         return ClaimWish(self.entity, self.turns.state_version, policy.fetch, policy.overlap > 1)
 
-    def hinted(self) -> bool:
-        """Says whether it was told of work that it has not looked for yet."""
-        return self._hinted
-
-    def _wake(self, cause: Any) -> None:
-        assert self._sleeper is not None
-        self._cause = cause
-        task, self._sleeper = self._sleeper, None
-        trio.lowlevel.reschedule(task)
-
-    async def _rest(self) -> bool:
-        """Rests without work for as long as it may; True: it was woken, and `_cause` says by what."""
-        if not self.kept.left():
-            self._resting.begin(self)
-            try:
-                await self._sleep(parked=True)
-            finally:
-                self._resting.end(self)
-            if self._cause is not RESTED:
-                return True
-            if not self.kept.left():
-                return False
-        return await self._sleep_for(self._longest_rest(), parked=True)
-
-    async def _sleep_for(self, seconds: float, *, parked: bool) -> bool:
-        """Rests for so long; True: it was woken, and `_cause` says by what.  False: the time is over."""
-        with trio.CancelScope(deadline=trio.current_time() + seconds) as self._sleep_scope:
-            try:
-                await self._sleep(parked=parked)
-            finally:
-                self._sleep_scope = None
-            return True
-        return False
-
-    # Protected, since an interrupt between noting the task and its wait would leave a wake-up for one that runs.
-    @trio.lowlevel.enable_ki_protection
-    async def _sleep(self, *, parked: bool) -> None:
-        """Rests until it is woken; `_cause` says by what."""
-        if parked and self._hinted:
-            self._cause = None
-            return
-        self._parked = parked
-        self._sleeper = trio.lowlevel.current_task()
-        try:
-            await trio.lowlevel.wait_task_rescheduled(self._leave)
-        finally:
-            self._parked = False
-
-    def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._sleeper = None
-        return trio.lowlevel.Abort.SUCCEEDED
-
     # -------------------------------------------------------------------------------- its life
-    async def run(self, first: ClaimAnswer | None) -> None:
+    async def run(self) -> None:
         """Serves the entity until it is let go of."""
-        self.started = True
         try:
-            await self._serve(first)
+            await self._serve()
         except LeaseLost as lost:
             self._incarnation.end_lease(str(lost))
         except TrioqueueError as error:
@@ -356,18 +248,14 @@ class Worker:
             if (instruments := self._incarnation.instruments).active:
                 (instruments.passivated if idle else instruments.handed_off)(self.entity)
 
-    async def _serve(self, first: ClaimAnswer | None) -> None:
-        answer: ClaimAnswer | CommitAnswer
-        if first is None:
-            answer = await self._claim()
+    async def _serve(self) -> None:
+        if self.answer is None:
+            await self._claim()
         else:
-            self._note(first)
-            answer = first
+            self._note(self.answer)
         while True:
-            held = await self.until_claimed(answer)
-            why = held if isinstance(held, str) else await self._activate(held)
-            if not isinstance(why, str):
-                answer = why
+            why = await self.until_claimed() or await self._activate()
+            if why is None:
                 continue
             if why == GONE:
                 return
@@ -379,7 +267,7 @@ class Worker:
                 self._fall_asleep(idle=why == "idle")
                 await self._pass_on_keeping()
                 return
-            answer = await self._claim()
+            await self._claim()
 
     async def _pass_on_keeping(self) -> None:
         """Has an entity that was kept awake here come awake elsewhere at once, where its pod drains."""
@@ -387,44 +275,45 @@ class Worker:
         if keep_ms and self._incarnation.draining():
             await self._incarnation.store.keep(self._incarnation.member, [self.entity], keep_ms)
 
-    async def until_claimed(self, answer: ClaimAnswer | CommitAnswer) -> Claimed | Empty | str:
-        """Rests until there is work that may be started, or the entity is to be let go of, or opened without work."""
-        while not isinstance(answer, Claimed):
-            if isinstance(answer, Empty) and self.kept.wants_to_open():
-                return answer
-            rested = await self.rest(answer)
-            if isinstance(rested, str):
-                return rested
-            answer = rested
-        return answer
+    async def until_claimed(self) -> str | None:
+        """Rests until there is work that may be started, or it is to be opened without; else says why to let go."""
+        while not isinstance(self.answer, Claimed):
+            if isinstance(self.answer, Empty) and self.kept.wants_to_open():
+                return None
+            if why := await self.wait_for_work():
+                return why
+        return None
 
-    async def _claim(self) -> ClaimAnswer:
-        self._hinted = False
+    async def _claim(self) -> None:
+        self.rest.hinted = False
         _, have, fetch, eager = self.wish()
         answer = await self._incarnation.store.claim(
             self._incarnation.member, self.entity, have=have, fetch=fetch, eager=eager
         )
         self._note(answer)
-        return answer
 
-    def _note(self, answer: ClaimAnswer) -> None:
-        """Takes over what a claim says beside the commands."""
+    def _note(self, answer: ClaimAnswer | CommitAnswer) -> None:
+        """Takes over what a claim says."""
+        self.answer = answer
         if isinstance(answer, Claimed):
             self.turns.begin(answer)
             self.settling.forget()
             self._suspect, self._yields = answer.is_suspect(), False
             if self.begun_at == math.inf:
                 self.begun_at = trio.current_time()
-            self.hand = deque(answer.batch)
-            self.cancels.update(answer.cancels)  # beside what hints have told meanwhile
+            self.hand = list(answer.batch)
+            if answer.cancels:
+                self.cancels.update(answer.cancels)  # beside what hints have told meanwhile
         elif isinstance(answer, Empty):
             self.turns.epoch = answer.epoch
 
-    async def rest(self, answer: ClaimAnswer | CommitAnswer) -> ClaimAnswer | str:
-        """Waits for what comes after an answer without work: the next claim's answer, or why to let go."""
+    async def wait_for_work(self) -> str | None:
+        """Rests after an answer without work, and takes the next claim's answer; else says why to let go."""
+        answer, rest = self.answer, self.rest
         if isinstance(answer, NotYours | Fenced):
             return GONE
-        if isinstance(answer, Parked | Empty):
+        idle = isinstance(answer, Parked | Empty)
+        if idle:
             self.begun_at = math.inf
         if isinstance(answer, Paused):
             if (instruments := self._incarnation.instruments).active:
@@ -433,30 +322,30 @@ class Worker:
         if self.lets_go():
             return "handoff"
         if isinstance(answer, Backoff):
-            await self._sleep_for(min(answer.seconds, self._incarnation.longest_sleep), parked=False)
+            await rest.last(min(answer.seconds, self._incarnation.longest_sleep), parked=False)
         elif isinstance(answer, Later):
             self._incarnation.suspects.append(self)
-            await self._sleep_for(LATER_PAUSE, parked=False)
-        elif not await self._rest() and not self.kept.wants_to_open():
-            return "idle"
-        brought, self._cause = self._cause, None
+            await rest.last(LATER_PAUSE, parked=False)
+        else:
+            woken = not self.kept.left() and await rest.park()
+            if not woken and self.kept.left():  # perhaps it was told so meanwhile
+                woken = await rest.last(self._longest_rest(), parked=True)
+            if not woken and not self.kept.wants_to_open():
+                return "idle"
+        brought = rest.take_cause()
         if isinstance(brought, Claimed | Empty | Backoff | Later | NotYours | Paused):
-            self._hinted = False
+            rest.hinted = False
             self._note(brought)
-            return brought
+            return None
         if self.lets_go():
             return "handoff"
-        if (
-            self._incarnation.pressed
-            and not self._hinted
-            and isinstance(answer, Parked | Empty)
-            and not self.kept.left()
-        ):
+        if self._incarnation.pressed and not rest.hinted and idle and not self.kept.left():
             return "idle"
-        return await self._claim()
+        await self._claim()
+        return None
 
-    async def _activate(self, held: Claimed | Empty) -> str | ClaimAnswer | CommitAnswer:
-        """Runs turns inside the entity's nursery and activation; answers why to let go of it, or what to go on with.
+    async def _activate(self) -> str | None:
+        """Runs turns inside the entity's nursery and activation; says why to let go of it, or None: it goes on.
 
         A nursery is opened only where the handlers of the type or its activation may ask for one.
         Children of the outer one: what the activation starts.  Of the inner one: what handlers start; they have ended
@@ -468,15 +357,15 @@ class Worker:
         self._awake_now()
         try:
             if not self._service.nests:
-                why = await self._work(None, None, held)
+                why = await self._work(None, None)
             else:
                 async with trio.open_nursery() as nursery:
                     if self._service.activate is None:
-                        why = await self._work(nursery, None, held)
+                        why = await self._work(nursery, None)
                     else:
                         opened = self._service.activate(self.entity, nursery)
                         async with opened as provided, trio.open_nursery() as inner:
-                            why = await self._work(inner, provided, held)
+                            why = await self._work(inner, provided)
                             inner.cancel_scope.cancel()
                     nursery.cancel_scope.cancel()
                 if why is None:  # pyright: ignore[reportUnnecessaryComparison]
@@ -484,11 +373,12 @@ class Worker:
         except Exception as error:
             if lost := _lease_lost(error):
                 raise lost from None
-            return await self._postpone(single_leaf(error))
+            await self._postpone(single_leaf(error))
+            return None
         self.kept.open = False
         return why
 
-    async def _postpone(self, error: BaseException) -> ClaimAnswer | CommitAnswer:
+    async def _postpone(self, error: BaseException) -> None:
         """Puts the head off after the activation failed, or a task of its nursery did; no attempt is spent.
 
         What was under way may have been committed or not: the claim tells.  Without a head, a next attempt waits too.
@@ -504,39 +394,31 @@ class Worker:
             exc_info=error,
             extra={"event": "activation_failed", "entity": str(self.entity)},
         )
-        answer = await self._claim()
-        if isinstance(answer, Claimed):
-            return await self.commit(Finished(self.turns.put_off(wait)))
-        return answer
+        await self._claim()
+        if isinstance(self.answer, Claimed):
+            await self.commit(Finished(self.turns.put_off(wait)))
 
-    async def _work(self, nursery: trio.Nursery | None, provided: Any, held: Claimed | Empty) -> str:
-        """Handles and commits, one command after another; answers why to leave the activation."""
+    async def _work(self, nursery: trio.Nursery | None, provided: Any) -> str:
+        """Handles and commits, one command after another; says why to leave the activation."""
         self._entered, self._failures = True, 0
         if self._service.policy.overlap > 1:
             self._news = trio.Event()
             try:
-                return await overlap(self, nursery, provided, held)
+                return await overlap(self, nursery, provided)
             finally:
                 self._news = None
-        answer: ClaimAnswer | CommitAnswer = held
         scope = TurnScope()
-        try:
-            while True:
+        while True:
+            try:
                 while self.hand:
-                    taken = await self._take(nursery, provided, scope)
-                    if isinstance(taken, str):
-                        return taken
-                    answer = taken or answer
-                rested = await self.until_claimed(answer)
-                if isinstance(rested, str):
-                    return rested
-                answer = rested
-        finally:
-            scope.leave(sys.exception())
+                    if why := await self._take(nursery, provided, scope):
+                        return why
+            finally:
+                scope.leave(sys.exception())
+            if why := await self.until_claimed():
+                return why
 
-    async def _take(
-        self, nursery: trio.Nursery | None, provided: Any, scope: TurnScope
-    ) -> ClaimAnswer | CommitAnswer | str | None:
+    async def _take(self, nursery: trio.Nursery | None, provided: Any, scope: TurnScope) -> str | None:
         """Handles the next command in hand, and commits unless that is left for later; or says why to let go."""
         turns = self.turns
         slot = TurnSlot(turns.slots)
@@ -561,15 +443,19 @@ class Worker:
             slot.end()
         match taken:
             case Finished():
-                settled = turns.gather(taken)
-                return None if settled is None else await self.commit(settled)
+                if settled := turns.gather(taken):
+                    await self.commit(settled)
             case Stopped():
-                self.hand.clear()
-                answer = self.settling.take_answer()
-                return await self._claim() if answer is None else answer
+                self.hand = []
+                self.answer = self.settling.take_answer()
+                if self.answer is None:
+                    await self._claim()
             case Hold():
                 gathered = turns.take_gathered()  # it is looked at again, as the head
-                return "decline" if gathered is None else await self.commit(gathered)
+                if gathered is None:
+                    return "decline"
+                await self.commit(gathered)
+        return None
 
     async def _wait_for(self, slot: TurnSlot) -> None:
         """Waits for a running slot, or until it is told to hurry: then it goes without one."""
@@ -584,9 +470,9 @@ class Worker:
         commit = finished.commit
         if not self._incarnation.trusted():
             raise LeaseLost("the lease can no longer be trusted")
-        answer = await self._incarnation.store.commit(self._incarnation.member, commit)
+        self.answer = answer = await self._incarnation.store.commit(self._incarnation.member, commit)
         if isinstance(answer, Fenced):
-            self.hand.clear()
+            self.hand = []
             if (instruments := self._incarnation.instruments).active:
                 instruments.fenced(self.entity)
             return answer
@@ -595,17 +481,17 @@ class Worker:
         for command_id, outcome in finished.local_replies:
             self._incarnation.deliver(command_id, outcome)
         if not isinstance(answer, Next):
-            self.hand.clear()
+            self.hand = []
             self.cancels.clear()
             return answer
-        for _ in range(commit.pops):
-            self.hand.popleft()
         if commit.settled_cancels or answer.cancels:
             self.cancels.difference_update(commit.settled_cancels)
             self.cancels.update(answer.cancels)
         if answer.batch:
             self.turns.fetched(answer.now_us)
-            self.hand = deque(answer.batch)
+            self.hand = list(answer.batch)
+        else:
+            del self.hand[: commit.pops]
         return answer
 
 
