@@ -240,13 +240,16 @@ class Incarnation:
         worker = self._workers.get(entity)
         if worker is None or not worker.rest.claiming:
             return  # it ended meanwhile; what was claimed, this incarnation has given up
-        worker.rest.take_claim(answer)
         if worker.started:
+            worker.rest.take_claim(answer)
             return
-        if isinstance(answer, NotClaimed) and not worker.rest.hinted:
-            self.forget(worker)
+        worker.rest.claiming = False
+        if not isinstance(answer, NotClaimed):
+            self._start(worker, answer)
+        elif worker.rest.hinted:
+            self._start(worker, None)
         else:
-            self._start(worker, None if isinstance(answer, NotClaimed) else answer)
+            self.forget(worker)
 
     def try_next_suspect(self) -> None:
         """Takes note that the suspect in hand is settled."""
