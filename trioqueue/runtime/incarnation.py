@@ -17,7 +17,6 @@ from trioqueue.runtime.turns import Turns
 from trioqueue.runtime.worker import Worker
 from trioqueue.stores.contract import (
     PAGE,
-    ClaimAnswer,
     ClaimWish,
     HeldLease,
     LeaseLost,
@@ -149,10 +148,16 @@ class Incarnation:
         """Cancels all workers."""
         self._ended = True
         self.scope.cancel(reason=why)
+        for worker in list(self._workers.values()):
+            worker.abandon()
 
     def trusted(self) -> bool:
         """Says whether handlers may start and commits be sent."""
         return not self._ended and self._lease is not None and self._lease.left() > 0
+
+    def lasts(self) -> bool:
+        """Says whether it goes on serving, as far as is known."""
+        return not self._ended and not self._draining
 
     def drain(self) -> None:
         """Has every worker let go of its entity as soon as its handler has ended."""
@@ -198,7 +203,7 @@ class Incarnation:
                 assert self._nursery is not None
                 self._nursery.start_soon(self._pass_on, entity, name=f"pass on {entity}")
             else:
-                self._start(self._new_worker(entity), None)
+                self.start(self._new_worker(entity), None)
 
     def keep(self, entities: Sequence[Entity], seconds: float) -> None:
         """Takes a hint that entities of ours are to be kept awake for so long."""
@@ -231,7 +236,7 @@ class Incarnation:
             if not self._takes(entity) or self._elsewhere(entity) or len(self._workers) >= self._room:
                 return None
             worker = self._new_worker(entity)
-        if not worker.rest.reserve(started=worker.started):
+        if not worker.rest.reserve():
             return None
         return worker.wish()
 
@@ -240,14 +245,14 @@ class Incarnation:
         worker = self._workers.get(entity)
         if worker is None or not worker.rest.claiming:
             return  # it ended meanwhile; what was claimed, this incarnation has given up
-        if worker.started:
+        if worker.started or worker.rest.dozes:
             worker.rest.take_claim(answer)
             return
         worker.rest.claiming = False
         if not isinstance(answer, NotClaimed):
-            self._start(worker, answer)
+            self.start(worker, answer)
         elif worker.rest.hinted:
-            self._start(worker, None)
+            self.start(worker, None)
         else:
             self.forget(worker)
 
@@ -283,13 +288,14 @@ class Incarnation:
         worker = self._workers[entity] = Worker(entity, self, self._make_turns(entity))
         return worker
 
-    def _start(self, worker: Worker, first: ClaimAnswer | None) -> None:
+    def start(self, worker: Worker, cause: object) -> None:
+        """Gives a worker its task; `cause`: what it begins with, as the answer of a claim."""
         if self._nursery is None or self._ended:
             self.forget(worker)
             return
-        worker.started, worker.answer = True, first
-        self.counts.created += 1
-        self._nursery.start_soon(worker.run, name=str(worker.entity))
+        self.counts.created += worker.answer is None
+        worker.started = True
+        self._nursery.start_soon(worker.run, cause, name=str(worker.entity))
 
     # -------------------------------------------------------------------------------- what was put off
     def look_at_due(self, seconds: float = 0.0) -> None:

@@ -1,15 +1,20 @@
 """How workers rest, and what ends a rest.
 
 A worker rests *parked*, when its entity has no work, or because its head waits: then no hint starts that earlier.
+Where it has nothing open, it dozes when it is parked: its task has ended, and what wakes it starts another one.  That
+takes as long as waking a task, and a pod may hold tens of thousands of them.
 
-Ten thousand rest at once, and a busy one parks many times a second.  Each rest without work is as long as any other
-of its kind, so they end in the order in which they began, and that is all that `Parking` keeps: no deadline for each.
+Each rest without work is as long as any other of its kind, so they end in the order in which they began, and that is
+all that `Parking` keeps: no deadline for each.
 """
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
+
+if TYPE_CHECKING:
+    from trioqueue.runtime.worker import Worker
 
 OVER = "over"
 """In place of what woke a worker: its rest was over."""
@@ -22,12 +27,14 @@ class Rest:
     again: what it is told meanwhile, `hinted` keeps.
     """
 
-    __slots__ = ("_cause", "_scope", "_task", "claiming", "hinted", "parked", "parking")
+    __slots__ = ("_cause", "_parking", "_scope", "_task", "_worker", "claiming", "dozes", "hinted", "parked")
 
-    def __init__(self, parking: "Parking") -> None:
-        self.parking = parking
-        # Who rests; not None exactly while it may be woken, by setting it to None and rescheduling.
+    def __init__(self, worker: "Worker", parking: "Parking") -> None:
+        self._worker = worker
+        self._parking = parking
+        # Which task rests; not None exactly while it may be woken, by setting it to None and rescheduling.
         self._task: trio.lowlevel.Task | None = None
+        self.dozes = False  # it rests without a task
         # What ends a rest of its own length; its deadline is moved away while a claim is on its way.
         self._scope: trio.CancelScope | None = None
         self._cause: Any = None  # what woke it
@@ -36,27 +43,31 @@ class Rest:
         self.hinted = False  # told of work; cleared by each claim
 
     def __repr__(self) -> str:
-        state = "at work" if self._task is None else "parked" if self.parked else "waiting"
+        state = "parked" if self.parked else "at work" if self._task is None else "waiting"
         return f"<Rest {state}{', hinted' if self.hinted else ''}>"
 
     # -------------------------------------------------------------------------------- from outside, sync
     def is_parked(self) -> bool:
         """Says whether it rests without work, and nothing is on its way to it."""
-        return self.parked and self._task is not None and not self.claiming
+        return self.parked and not self.claiming and (self.dozes or self._task is not None)
 
     def wake(self) -> bool:
         """Wakes it; False: it does not rest, or a claim is on its way to it."""
-        if self._task is None or self.claiming:
-            return False
-        self.end(None)
-        return True
+        return not self.claiming and self.end(None)
 
-    def end(self, cause: Any) -> None:
-        """Ends its rest, if it rests."""
+    def end(self, cause: Any) -> bool:
+        """Ends its rest, if it rests; False: it doesn't."""
         task, self._task = self._task, None
         if task is not None:
             self._cause = cause
             trio.lowlevel.reschedule(task)
+        elif self.dozes:
+            self.dozes = self.parked = False
+            self._parking.leave(self)
+            self._worker.rise(cause)
+        else:
+            return False
+        return True
 
     def hint(self) -> None:
         """Tells it that there may be work."""
@@ -69,12 +80,12 @@ class Rest:
         self.hinted = True
         self.wake()
 
-    def reserve(self, *, started: bool) -> bool:
+    def reserve(self) -> bool:
         """Keeps it at rest for a claim that a send brings; False: it is busy and finds the work by itself."""
-        if self.claiming or started and (not self.parked or self._task is None):
+        if self.claiming or self._worker.started and (not self.parked or self._task is None):
             return False
         self.claiming = True
-        self.parking.leave(self)
+        self._parking.leave(self)
         if self._scope is not None:
             self._scope.deadline = math.inf
         return True
@@ -82,9 +93,7 @@ class Rest:
     def take_claim(self, answer: object) -> None:
         """Gives it the claim that `reserve` announced."""
         self.claiming = False
-        if self._task is not None:
-            self.end(answer)
-        else:
+        if not self.end(answer):
             self.hinted = True  # it was woken by something else: what the claim found, it looks for itself
 
     def lengthen(self, seconds: float) -> None:
@@ -93,39 +102,41 @@ class Rest:
             self._scope.deadline = trio.current_time() + seconds
 
     # -------------------------------------------------------------------------------- its own
+    def doze(self) -> None:
+        """Notes that it rests without work from now on, and its task ends."""
+        self.dozes = self.parked = True
+        self._parking.enter(self)
+
     # Protected, since an interrupt between noting the task and its wait would leave a wake-up for one that runs.
     @trio.lowlevel.enable_ki_protection
-    async def park(self) -> bool:
-        """Rests without work; True: it was woken.  False: the time of its parking is over."""
+    async def park(self) -> Any:
+        """Rests without work, with its task; answers what ended that."""
         if self.hinted:
-            self._cause = None
-            return True
-        self.parking.enter(self)
+            return None
+        self._parking.enter(self)
         self.parked, self._task = True, trio.lowlevel.current_task()
         try:
             await trio.lowlevel.wait_task_rescheduled(self._leave)
         finally:
             self.parked = False
-            self.parking.leave(self)
-        return self._cause is not OVER
+            self._parking.leave(self)
+        return self._take_cause()
 
     @trio.lowlevel.enable_ki_protection
-    async def last(self, seconds: float, *, parked: bool) -> bool:
-        """Rests for so long; True: it was woken.  False: the time is over."""
+    async def last(self, seconds: float, *, parked: bool) -> Any:
+        """Rests for so long; answers what ended that."""
         if parked and self.hinted:
-            self._cause = None
-            return True
+            return None
         with trio.CancelScope(deadline=trio.current_time() + seconds) as self._scope:
             self.parked, self._task = parked, trio.lowlevel.current_task()
             try:
                 await trio.lowlevel.wait_task_rescheduled(self._leave)
             finally:
                 self.parked, self._scope = False, None
-            return True
-        return False
+            return self._take_cause()
+        return OVER
 
-    def take_cause(self) -> Any:
-        """Gives, once, what woke it."""
+    def _take_cause(self) -> Any:
         cause, self._cause = self._cause, None
         return cause
 

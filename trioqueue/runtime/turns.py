@@ -153,7 +153,7 @@ class Turns:
         self._proven = False
         self._now_us, self._fetched_at = 0, 0.0  # store time of the last batch, and our time when it came
         self._running: tuple[Running, ...] = ()  # whose handlers run
-        self.cancels: set[str] = set()  # commands whose callers have gone, as far as we were told
+        self.cancels: frozenset[str] = frozenset()  # commands whose callers have gone, as far as we were told
 
     # -------------------------------------------------------------------------------- what the worker tells
     def begin(self, claimed: Claimed) -> None:
@@ -180,7 +180,8 @@ class Turns:
         self._now_us, self._fetched_at = now_us, trio.current_time()
 
     def cancel(self, command_id: str) -> None:
-        """Cancels the handler that runs, if it is this command's."""
+        """Takes note that a command's caller has gone, and cancels its handler if that runs."""
+        self.cancels |= {command_id}
         for one in self._running:
             if one.envelope.command_id == command_id:
                 one.cancel()

@@ -23,7 +23,7 @@ from trioqueue.runtime.context import TurnSlot
 from trioqueue.runtime.finished import Finished, Hold, Stopped
 from trioqueue.runtime.kept import Kept
 from trioqueue.runtime.overlap import overlap
-from trioqueue.runtime.resting import Rest
+from trioqueue.runtime.resting import OVER, Rest
 from trioqueue.runtime.running import TurnScope
 from trioqueue.runtime.settling import Settling
 from trioqueue.runtime.turns import Turns
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trioqueue.worker")
 
+DOZE = "doze"
+"""In place of a reason to release: it rests without a task."""
+
 GONE = "gone"
 """In place of a reason to release: the entity is not ours any more."""
 
@@ -60,7 +63,7 @@ not told that this one is settled."""
 class Worker:
     """Serves one entity.
 
-    `entity`: whom.  `cancels`: commands of it whose callers have gone, as far as it was told.
+    `entity`: whom.
     """
 
     # A pod may hold tens of thousands of them.
@@ -76,7 +79,6 @@ class Worker:
         "_yields",
         "answer",
         "begun_at",
-        "cancels",
         "entity",
         "hand",
         "kept",
@@ -91,14 +93,13 @@ class Worker:
         self._incarnation = incarnation
         self.turns = turns
         self._service = turns.service
-        self.rest = Rest(incarnation.parking(turns.service.policy.idle_timeout))
+        self.rest = Rest(self, incarnation.parking(turns.service.policy.idle_timeout))
         # Round its wait for a running slot; None while it waits for none.
         self._slot_scope: trio.CancelScope | None = None
-        self.started = False
-        # What the store said last, by which it goes on; None: it asks.
+        self.started = False  # it has a task
+        # What the store said last, by which it goes on; None: nothing yet.
         self.answer: ClaimAnswer | CommitAnswer | None = None
-        self.hand: list[Queued] = []  # fetched and not settled: the mailbox begins with them
-        self.cancels = turns.cancels
+        self.hand: tuple[Queued, ...] = ()  # fetched and not settled: the mailbox begins with them
         self._suspect = False  # its head is one, and in hand
         self._failures = 0  # of the activation, since it last began
         self._entered = False  # the activation has begun
@@ -127,7 +128,7 @@ class Worker:
     def keep(self, seconds: float) -> None:
         """Tells it to keep the entity awake for so long, whether it has work or not."""
         self.kept.keep(seconds)
-        if not self.started:
+        if not self.started and not self.rest.dozes:
             self.rest.hinted = True
         elif self.rest.is_parked():
             if self.kept.wants_to_open():
@@ -137,6 +138,16 @@ class Worker:
 
     def _longest_rest(self) -> float:
         return self.kept.longest_rest(self._service.policy.idle_timeout)
+
+    def rise(self, cause: object) -> None:
+        """Gives it a task again, as something ended its rest."""
+        self._incarnation.start(self, cause)
+
+    def abandon(self) -> None:
+        """Lets go of it where it dozes, as its incarnation has lost all that it had."""
+        if self.rest.dozes:
+            self._fall_asleep(idle=False)
+            self._incarnation.forget(self)
 
     def hurry(self) -> None:
         """Wakes it from any rest, since it shall let go of its entity."""
@@ -171,7 +182,6 @@ class Worker:
 
     def cancel_command(self, command_id: str) -> None:
         """Takes note that a command's caller has gone; a running handler of it is cancelled."""
-        self.cancels.add(command_id)
         self.turns.cancel(command_id)
 
     def yield_if_idle(self) -> bool:
@@ -204,10 +214,10 @@ class Worker:
         return ClaimWish(self.entity, self.turns.state_version, policy.fetch, policy.overlap > 1)
 
     # -------------------------------------------------------------------------------- its life
-    async def run(self) -> None:
-        """Serves the entity until it is let go of."""
+    async def run(self, cause: object) -> None:
+        """Serves the entity until it is let go of, or may doze; `cause`: what it was started by."""
         try:
-            await self._serve()
+            await self._serve(cause)
         except LeaseLost as lost:
             self._incarnation.end_lease(str(lost))
         except TrioqueueError as error:
@@ -230,9 +240,11 @@ class Worker:
                 )
             raise cancelled from None
         finally:
-            self._acquit()
-            self._fall_asleep(idle=False)
-            self._incarnation.forget(self)
+            self.started = False
+            if not self.rest.dozes:
+                self._acquit()
+                self._fall_asleep(idle=False)
+                self._incarnation.forget(self)
 
     def _awake_now(self) -> None:
         """Has instruments told that the entity is awake, once."""
@@ -248,16 +260,16 @@ class Worker:
             if (instruments := self._incarnation.instruments).active:
                 (instruments.passivated if idle else instruments.handed_off)(self.entity)
 
-    async def _serve(self) -> None:
-        if self.answer is None:
-            await self._claim()
-        else:
-            self._note(self.answer)
+    async def _serve(self, cause: object) -> None:
+        why = await self._rise(cause)
         while True:
-            why = await self.until_claimed() or await self._activate()
+            why = why or await self.until_claimed() or await self._activate()
             if why is None:
                 continue
             if why == GONE:
+                return
+            if why == DOZE:
+                self.rest.doze()
                 return
             store, member = self._incarnation.store, self._incarnation.member
             if why == "idle" and self.kept.left():
@@ -267,6 +279,7 @@ class Worker:
                 self._fall_asleep(idle=why == "idle")
                 await self._pass_on_keeping()
                 return
+            why = None
             await self._claim()
 
     async def _pass_on_keeping(self) -> None:
@@ -301,9 +314,9 @@ class Worker:
             self._suspect, self._yields = answer.is_suspect(), False
             if self.begun_at == math.inf:
                 self.begun_at = trio.current_time()
-            self.hand = list(answer.batch)
+            self.hand = answer.batch
             if answer.cancels:
-                self.cancels.update(answer.cancels)  # beside what hints have told meanwhile
+                self.turns.cancels |= set(answer.cancels)  # beside what hints have told meanwhile
         elif isinstance(answer, Empty):
             self.turns.epoch = answer.epoch
 
@@ -312,9 +325,6 @@ class Worker:
         answer, rest = self.answer, self.rest
         if isinstance(answer, NotYours | Fenced):
             return GONE
-        idle = isinstance(answer, Parked | Empty)
-        if idle:
-            self.begun_at = math.inf
         if isinstance(answer, Paused):
             if (instruments := self._incarnation.instruments).active:
                 instruments.paused(self.entity, self.turns.paused_why)
@@ -322,20 +332,38 @@ class Worker:
         if self.lets_go():
             return "handoff"
         if isinstance(answer, Backoff):
-            await rest.last(min(answer.seconds, self._incarnation.longest_sleep), parked=False)
-        elif isinstance(answer, Later):
+            cause = await rest.last(min(answer.seconds, self._incarnation.longest_sleep), parked=False)
+            return await self._rise(None if cause is OVER else cause)
+        if isinstance(answer, Later):
             self._incarnation.suspects.append(self)
-            await rest.last(LATER_PAUSE, parked=False)
+            cause = await rest.last(LATER_PAUSE, parked=False)
+            return await self._rise(None if cause is OVER else cause)
+        self.begun_at = math.inf
+        if self.kept.left():
+            cause = await rest.last(self._longest_rest(), parked=True)
+        elif self._may_doze():
+            return DOZE
         else:
-            woken = not self.kept.left() and await rest.park()
-            if not woken and self.kept.left():  # perhaps it was told so meanwhile
-                woken = await rest.last(self._longest_rest(), parked=True)
-            if not woken and not self.kept.wants_to_open():
-                return "idle"
-        brought = rest.take_cause()
-        if isinstance(brought, Claimed | Empty | Backoff | Later | NotYours | Paused):
+            cause = await rest.park()
+        return await self._rise(cause)
+
+    def _may_doze(self) -> bool:
+        """Says whether it can rest without a task: it has nothing open, and nothing is to be done."""
+        return (
+            not self._service.nests
+            and self._service.policy.overlap == 1
+            and not self.rest.hinted
+            and self._incarnation.lasts()
+        )
+
+    async def _rise(self, cause: object) -> str | None:
+        """Goes on after a rest, by what ended it: takes the next claim's answer, or says why to let go."""
+        rest, idle = self.rest, isinstance(self.answer, Parked | Empty)
+        if cause is OVER and not self.kept.wants_to_open():
+            return None if self.kept.left() else "idle"  # it may have been told to stay awake meanwhile
+        if isinstance(cause, Claimed | Empty | Backoff | Later | NotYours | Paused):
             rest.hinted = False
-            self._note(brought)
+            self._note(cause)
             return None
         if self.lets_go():
             return "handoff"
@@ -375,7 +403,7 @@ class Worker:
                 raise lost from None
             await self._postpone(single_leaf(error))
             return None
-        self.kept.open = False
+        self.kept.open = why == DOZE
         return why
 
     async def _postpone(self, error: BaseException) -> None:
@@ -446,7 +474,7 @@ class Worker:
                 if settled := turns.gather(taken):
                     await self.commit(settled)
             case Stopped():
-                self.hand = []
+                self.hand = ()
                 self.answer = self.settling.take_answer()
                 if self.answer is None:
                     await self._claim()
@@ -472,7 +500,7 @@ class Worker:
             raise LeaseLost("the lease can no longer be trusted")
         self.answer = answer = await self._incarnation.store.commit(self._incarnation.member, commit)
         if isinstance(answer, Fenced):
-            self.hand = []
+            self.hand = ()
             if (instruments := self._incarnation.instruments).active:
                 instruments.fenced(self.entity)
             return answer
@@ -481,17 +509,16 @@ class Worker:
         for command_id, outcome in finished.local_replies:
             self._incarnation.deliver(command_id, outcome)
         if not isinstance(answer, Next):
-            self.hand = []
-            self.cancels.clear()
+            self.hand = ()
+            self.turns.cancels = frozenset()
             return answer
         if commit.settled_cancels or answer.cancels:
-            self.cancels.difference_update(commit.settled_cancels)
-            self.cancels.update(answer.cancels)
+            self.turns.cancels = self.turns.cancels.difference(commit.settled_cancels).union(answer.cancels)
         if answer.batch:
             self.turns.fetched(answer.now_us)
-            self.hand = list(answer.batch)
+            self.hand = answer.batch
         else:
-            del self.hand[: commit.pops]
+            self.hand = self.hand[commit.pops :]
         return answer
 
 
