@@ -78,6 +78,9 @@ from trioqueue.stores.reports import Queued
 
 logger = logging.getLogger("trioqueue.worker")
 
+NO_CANCELS: frozenset[str] = frozenset()
+"""Of an entity none of whose callers has gone; one for all of them, as a pod may hold tens of thousands."""
+
 
 class Turns:
     """The turns of one entity in one worker."""
@@ -153,7 +156,7 @@ class Turns:
         self._proven = False
         self._now_us, self._fetched_at = 0, 0.0  # store time of the last batch, and our time when it came
         self._running: tuple[Running, ...] = ()  # whose handlers run
-        self.cancels: frozenset[str] = frozenset()  # commands whose callers have gone, as far as we were told
+        self.cancels = NO_CANCELS  # commands whose callers have gone, as far as we were told
 
     # -------------------------------------------------------------------------------- what the worker tells
     def begin(self, claimed: Claimed) -> None:

@@ -26,7 +26,7 @@ from trioqueue.runtime.overlap import overlap
 from trioqueue.runtime.resting import OVER, Rest
 from trioqueue.runtime.running import TurnScope
 from trioqueue.runtime.settling import Settling
-from trioqueue.runtime.turns import Turns
+from trioqueue.runtime.turns import NO_CANCELS, Turns
 from trioqueue.stores.contract import (
     Backoff,
     ClaimAnswer,
@@ -510,7 +510,7 @@ class Worker:
             self._incarnation.deliver(command_id, outcome)
         if not isinstance(answer, Next):
             self.hand = ()
-            self.turns.cancels = frozenset()
+            self.turns.cancels = NO_CANCELS
             return answer
         if commit.settled_cancels or answer.cancels:
             self.turns.cancels = self.turns.cancels.difference(commit.settled_cancels).union(answer.cancels)
