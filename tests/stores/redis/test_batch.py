@@ -25,7 +25,7 @@ from trioqueue.stores.contract import (
     PodInfo,
     Reply,
 )
-from trioqueue.stores.redis.batch import BYTES_A_COMMAND, MAX_COMMANDS, MAX_SECTIONS
+from trioqueue.stores.redis.batch import BYTES_A_COMMAND, EARLY_SECTIONS, MAX_COMMANDS, MAX_SECTIONS
 from trioqueue.stores.redis.store import RedisStore, open_redis_store
 from trioqueue.stores.reports import Silent
 
@@ -80,17 +80,25 @@ def queued(client: Any, store: RedisStore, entity: Entity) -> list[bytes]:
 
 # -------------------------------------------------------------------------------- sharing
 async def test_requests_of_one_moment_share_a_call(store: RedisStore, member: Member) -> None:
+    # The first few go out at once, as the server has nothing to do, and the rest together behind them.
     entities = [Entity("account", str(n)) for n in range(50)]
     before = written(store)
     answers = await at_once(*(lambda e=e: store.send(group(e, b"1")) for e in entities))
     assert answers == [False] * 50
-    assert written(store) == before + 1
+    assert written(store) == before + 2
     claims = await at_once(*(lambda e=e: store.claim(member, e) for e in entities))
     assert all(isinstance(claimed, Claimed) for claimed in claims)
-    assert written(store) == before + 2
+    assert written(store) == before + 4
     commits = [Commit(e, c.epoch, 0, 1) for e, c in zip(entities, claims, strict=True)]
     assert await at_once(*(lambda c=c: store.commit(member, c) for c in commits)) == [Parked()] * 50
-    assert written(store) == before + 3
+    assert written(store) == before + 6
+
+
+async def test_a_few_requests_of_one_moment_share_a_call(store: RedisStore, member: Member) -> None:
+    before = written(store)
+    few = [Entity("account", str(n)) for n in range(EARLY_SECTIONS - 1)]
+    await at_once(*(lambda e=e: store.send(group(e, b"1")) for e in few))
+    assert written(store) == before + 1
 
 
 async def test_calls_are_bounded(store: RedisStore, member: Member) -> None:
@@ -104,7 +112,7 @@ async def test_calls_are_bounded(store: RedisStore, member: Member) -> None:
     before = written(store)
     large = b"x" * (BYTES_A_COMMAND * MAX_COMMANDS // 10)
     await at_once(*(lambda: store.send(group(B, large)) for _ in range(18)))
-    assert written(store) == before + 2, "nine large ones fill a call"
+    assert written(store) == before + 3, "the first eight go out at once, and nine large ones fill a call"
 
 
 async def test_the_order_of_one_moment_is_kept(store: RedisStore, member: Member, client: Any) -> None:
@@ -351,6 +359,21 @@ async def test_a_send_that_was_given_up_may_be_sent_again(mortal: RedisServer) -
 async def _expect_unknown(store: RedisStore, lost: Group) -> None:
     with pytest.raises(OutcomeUnknown):
         await store.send(lost)
+
+
+async def test_nothing_goes_out_early_while_the_server_is_at_work(mortal: RedisServer) -> None:
+    entities = [Entity("account", str(n)) for n in range(50)]
+    async with open_redis_store(mortal.url, prefix="busy", unanswered=5.0) as store:
+        mortal.pause()
+        before = written(store)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.result, "nobody's")
+            await trio.testing.wait_all_tasks_blocked()
+            for entity in entities:
+                nursery.start_soon(store.send, group(entity, b"1"))
+            await trio.testing.wait_all_tasks_blocked()
+            mortal.resume()
+        assert written(store) == before + 2
 
 
 async def test_requests_of_one_outage_are_answered_after_it(mortal: RedisServer) -> None:

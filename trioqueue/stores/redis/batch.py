@@ -6,7 +6,7 @@ harms nobody else, and only then is the error its own.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from typing import TypeVar, cast
 
 import attrs
@@ -31,6 +31,9 @@ from trioqueue.stores.redis.transport import Transport
 
 MAX_SECTIONS = 128
 """Sections in one call: keeps a call below about a millisecond of Redis' time, in which it serves nobody else."""
+
+EARLY_SECTIONS = 8
+"""Sections that go out before more have gathered if the server has nothing to do: so it works while we do."""
 
 MAX_COMMANDS = 1000
 """Commands in one send call, for the same reason; a larger group goes alone, as it must stay whole."""
@@ -125,17 +128,22 @@ class Batcher:
     def send(self, section: SendSection) -> None:
         """Adds a group; it gets its sequence number when it is packed."""
         self._sends.append(section)
-        self._transport.poke()
+        self._gathered(self._sends)
 
     def claim(self, section: ClaimSection) -> None:
         """Adds a claim."""
         self._claims.append(section)
-        self._transport.poke()
+        self._gathered(self._claims)
 
     def commit(self, section: CommitSection) -> None:
         """Adds a commit."""
         self._commits.append(section)
+        self._gathered(self._commits)
+
+    def _gathered(self, sections: Sized) -> None:
         self._transport.poke()
+        if len(sections) >= EARLY_SECTIONS:
+            self._transport.write_early()
 
     def low(self) -> int:
         """Says below which sequence everything of this producer is settled."""

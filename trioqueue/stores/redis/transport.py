@@ -184,6 +184,11 @@ class Transport(trio.abc.Instrument):
         else:
             self._call_hooks()
 
+    def write_early(self) -> None:
+        """Writes what has been asked for so far, if the server has nothing to do: it works while we go on."""
+        if self._idle_link is not None and not self._backlog.in_flight:
+            self.before_io_wait(0.0)
+
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         """Writes what this round of tasks has asked for; Trio calls it when they all have run.
 
