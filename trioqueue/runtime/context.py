@@ -112,7 +112,9 @@ class Context:
 
     @property
     def nursery(self) -> trio.Nursery:
-        """A nursery that lives as long as the entity is awake here: its tasks are cancelled when it is let go.
+        """A nursery whose tasks live as long as the entity is awake here: they are cancelled when it is let go.
+
+        Ask each turn for it: without tasks, it may be another one in the next.
 
         An error in one of them ends the activation: the command in hand, if there is one, is tried again later.
         """

@@ -29,9 +29,11 @@ class Rest:
 
     __slots__ = ("_cause", "_parking", "_scope", "_task", "_worker", "claiming", "dozes", "hinted", "parked")
 
-    def __init__(self, worker: "Worker", parking: "Parking") -> None:
+    def __init__(self, worker: "Worker") -> None:
         self._worker = worker
-        self._parking = parking
+        self._parking: Parking | None = (
+            None  # what ends its rest; None: a claim does, or it does not rest there
+        )
         # Which task rests; not None exactly while it may be woken, by setting it to None and rescheduling.
         self._task: trio.lowlevel.Task | None = None
         self.dozes = False  # it rests without a task
@@ -63,7 +65,7 @@ class Rest:
             trio.lowlevel.reschedule(task)
         elif self.dozes:
             self.dozes = self.parked = False
-            self._parking.leave(self)
+            self._leave_parking()
             self._worker.rise(cause)
         else:
             return False
@@ -85,7 +87,7 @@ class Rest:
         if self.claiming or self._worker.started and (not self.parked or self._task is None):
             return False
         self.claiming = True
-        self._parking.leave(self)
+        self._leave_parking()
         if self._scope is not None:
             self._scope.deadline = math.inf
         return True
@@ -102,24 +104,24 @@ class Rest:
             self._scope.deadline = trio.current_time() + seconds
 
     # -------------------------------------------------------------------------------- its own
-    def doze(self) -> None:
+    def doze(self, parking: "Parking") -> None:
         """Notes that it rests without work from now on, and its task ends."""
         self.dozes = self.parked = True
-        self._parking.enter(self)
+        self._enter(parking)
 
     # Protected, since an interrupt between noting the task and its wait would leave a wake-up for one that runs.
     @trio.lowlevel.enable_ki_protection
-    async def park(self) -> Any:
+    async def park(self, parking: "Parking") -> Any:
         """Rests without work, with its task; answers what ended that."""
         if self.hinted:
             return None
-        self._parking.enter(self)
+        self._enter(parking)
         self.parked, self._task = True, trio.lowlevel.current_task()
         try:
             await trio.lowlevel.wait_task_rescheduled(self._leave)
         finally:
             self.parked = False
-            self._parking.leave(self)
+            self._leave_parking()
         return self._take_cause()
 
     @trio.lowlevel.enable_ki_protection
@@ -135,6 +137,15 @@ class Rest:
                 self.parked, self._scope = False, None
             return self._take_cause()
         return OVER
+
+    def _enter(self, parking: "Parking") -> None:
+        self._parking = parking
+        parking.enter(self)
+
+    def _leave_parking(self) -> None:
+        if self._parking is not None:
+            self._parking.leave(self)
+            self._parking = None
 
     def _take_cause(self) -> Any:
         cause, self._cause = self._cause, None

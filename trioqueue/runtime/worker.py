@@ -23,7 +23,7 @@ from trioqueue.runtime.context import TurnSlot
 from trioqueue.runtime.finished import Finished, Hold, Stopped
 from trioqueue.runtime.kept import Kept
 from trioqueue.runtime.overlap import overlap
-from trioqueue.runtime.resting import OVER, Rest
+from trioqueue.runtime.resting import OVER, Parking, Rest
 from trioqueue.runtime.running import TurnScope
 from trioqueue.runtime.settling import Settling
 from trioqueue.runtime.turns import NO_CANCELS, Turns
@@ -49,6 +49,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("trioqueue.worker")
 
+NAP = 1.0
+"""Seconds that a worker rests with its nursery before it dozes: to open one takes as long as a turn."""
+
 DOZE = "doze"
 """In place of a reason to release: it rests without a task."""
 
@@ -73,6 +76,7 @@ class Worker:
         "_failures",
         "_incarnation",
         "_news",
+        "_nursery",
         "_service",
         "_slot_scope",
         "_suspect",
@@ -93,7 +97,7 @@ class Worker:
         self._incarnation = incarnation
         self.turns = turns
         self._service = turns.service
-        self.rest = Rest(self, incarnation.parking(turns.service.policy.idle_timeout))
+        self.rest = Rest(self)
         # Round its wait for a running slot; None while it waits for none.
         self._slot_scope: trio.CancelScope | None = None
         self.started = False  # it has a task
@@ -101,6 +105,7 @@ class Worker:
         self.answer: ClaimAnswer | CommitAnswer | None = None
         self.hand: tuple[Queued, ...] = ()  # fetched and not settled: the mailbox begins with them
         self._suspect = False  # its head is one, and in hand
+        self._nursery: trio.Nursery | None = None  # the entity's, while its turns may use one
         self._failures = 0  # of the activation, since it last began
         self._entered = False  # the activation has begun
         self._awake = False  # instruments were told so
@@ -261,6 +266,7 @@ class Worker:
                 (instruments.passivated if idle else instruments.handed_off)(self.entity)
 
     async def _serve(self, cause: object) -> None:
+        idle_timeout = self._service.policy.idle_timeout
         why = await self._rise(cause)
         while True:
             why = why or await self.until_claimed() or await self._activate()
@@ -269,7 +275,7 @@ class Worker:
             if why == GONE:
                 return
             if why == DOZE:
-                self.rest.doze()
+                self.rest.doze(self._parking(idle_timeout - NAP if self._service.nests else idle_timeout))
                 return
             store, member = self._incarnation.store, self._incarnation.member
             if why == "idle" and self.kept.left():
@@ -341,20 +347,28 @@ class Worker:
         self.begun_at = math.inf
         if self.kept.left():
             cause = await rest.last(self._longest_rest(), parked=True)
-        elif self._may_doze():
+        elif not self._may_doze():
+            cause = await rest.park(self._parking(self._service.policy.idle_timeout))
+        elif self._nursery is None:
             return DOZE
         else:
-            cause = await rest.park()
+            cause = await rest.park(self._parking(min(NAP, self._service.policy.idle_timeout)))
+            if cause is OVER:
+                return DOZE if self._may_doze() else None
         return await self._rise(cause)
 
     def _may_doze(self) -> bool:
         """Says whether it can rest without a task: it has nothing open, and nothing is to be done."""
         return (
-            not self._service.nests
+            self._service.activate is None
             and self._service.policy.overlap == 1
+            and not (self._nursery is not None and self._nursery.child_tasks)
             and not self.rest.hinted
             and self._incarnation.lasts()
         )
+
+    def _parking(self, seconds: float) -> Parking:
+        return self._incarnation.parking(max(0.0, seconds))
 
     async def _rise(self, cause: object) -> str | None:
         """Goes on after a rest, by what ended it: takes the next claim's answer, or says why to let go."""
@@ -428,7 +442,7 @@ class Worker:
 
     async def _work(self, nursery: trio.Nursery | None, provided: Any) -> str:
         """Handles and commits, one command after another; says why to leave the activation."""
-        self._entered, self._failures = True, 0
+        self._entered, self._failures, self._nursery = True, 0, nursery
         if self._service.policy.overlap > 1:
             self._news = trio.Event()
             try:
@@ -436,17 +450,20 @@ class Worker:
             finally:
                 self._news = None
         scope = TurnScope()
-        while True:
-            try:
-                while self.hand:
-                    if why := await self._take(nursery, provided, scope):
-                        return why
-            finally:
-                scope.leave(sys.exception())
-            if why := await self.until_claimed():
-                return why
+        try:
+            while True:
+                try:
+                    while self.hand:
+                        if why := await self._take(provided, scope):
+                            return why
+                finally:
+                    scope.leave(sys.exception())
+                if why := await self.until_claimed():
+                    return why
+        finally:
+            self._nursery = None
 
-    async def _take(self, nursery: trio.Nursery | None, provided: Any, scope: TurnScope) -> str | None:
+    async def _take(self, provided: Any, scope: TurnScope) -> str | None:
         """Handles the next command in hand, and commits unless that is left for later; or says why to let go."""
         turns = self.turns
         slot = TurnSlot(turns.slots)
@@ -459,7 +476,7 @@ class Worker:
             ahead = turns.ahead()
             taken = await turns.take(
                 self.hand[ahead],
-                nursery,
+                self._nursery,
                 provided,
                 slot,
                 scope,
