@@ -55,6 +55,9 @@ NAP = 1.0
 DOZE = "doze"
 """In place of a reason to release: it rests without a task."""
 
+NAPPED = "doze after a nap"
+"""Likewise, and a part of its rest is over."""
+
 GONE = "gone"
 """In place of a reason to release: the entity is not ours any more."""
 
@@ -274,9 +277,12 @@ class Worker:
                 continue
             if why == GONE:
                 return
-            if why == DOZE:
-                self.rest.doze(self._parking(idle_timeout - NAP if self._service.nests else idle_timeout))
-                return
+            if why in (DOZE, NAPPED):
+                if self._may_doze():  # something may have come while it left its nursery
+                    self.rest.doze(self._parking(idle_timeout - NAP if why == NAPPED else idle_timeout))
+                    return
+                why = None
+                continue
             store, member = self._incarnation.store, self._incarnation.member
             if why == "idle" and self.kept.left():
                 pass  # it was told so while it left the activation
@@ -354,7 +360,7 @@ class Worker:
         else:
             cause = await rest.park(self._parking(min(NAP, self._service.policy.idle_timeout)))
             if cause is OVER:
-                return DOZE if self._may_doze() else None
+                return NAPPED if self._may_doze() else None
         return await self._rise(cause)
 
     def _may_doze(self) -> bool:
@@ -417,7 +423,7 @@ class Worker:
                 raise lost from None
             await self._postpone(single_leaf(error))
             return None
-        self.kept.open = why == DOZE
+        self.kept.open = why in (DOZE, NAPPED)
         return why
 
     async def _postpone(self, error: BaseException) -> None:
