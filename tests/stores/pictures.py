@@ -157,6 +157,10 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
                 _paused(fields),
                 fields.get("overruled") == "1",
             )
+            # A commit takes it that what workers have fetched and not settled is in the mailbox.
+            assert details[entity][1] <= len(queue), (
+                f"{entity} has lost of what was fetched: {fields}, {queue}"
+            )
             marks = len(details[entity][5])
             assert int(fields.get("cancels", 0)) == marks, (
                 f"{entity} counts its cancelled commands wrongly: {fields}"

@@ -23,9 +23,14 @@ local function text(number)
     return string.format('%.0f', number)
 end
 
+local moment -- of this call: it happens at one
+
 local function time_us()
-    local now = redis.call('TIME')
-    return tonumber(now[1]) * 1000000 + tonumber(now[2])
+    if not moment then
+        local now = redis.call('TIME')
+        moment = tonumber(now[1]) * 1000000 + tonumber(now[2])
+    end
+    return moment
 end
 
 local function number_of(incarnation)
