@@ -71,12 +71,12 @@ MUTANTS: dict[str, Change] = {
         "reached, 'fetched'",
     ),
     "what no worker has fetched is not there": (
-        "fetched <= reached and redis.call('LLEN', Q) == 0",
-        "fetched <= reached",
+        "fetched <= tonumber(reached) and redis.call('LLEN', Q) == 0",
+        "fetched <= tonumber(reached)",
     ),
     "emptied and still in wake": (
-        "redis.call('ZREM', WAKE, name)\n            forget_cancels",
-        "forget_cancels",
+        "redis.call('ZREM', WAKE, name)\n            emptied",
+        "emptied",
     ),
     "children are lost": ("queue(child, h[1], h[2],", "type(child, h[1], h[2],"),
     "two suspects in one hand": ("if suspect and suspect ~= x.name then", "if false then"),
@@ -167,7 +167,7 @@ MUTANTS: dict[str, Change] = {
     "claimed although it is paused": ("if h[11] or held_types and queued", "if held_types and queued"),
     "claimed although its type is held": ("if h[11] or held_types and queued", "if h[11] or nil and queued"),
     "a commit goes on with what is paused": (
-        "local held = h[6] or held_types",
+        "local held = paused or held_types",
         "local held = held_types",
     ),
     "a change of owner ends a pause": ("if redis.call('HGET', x.e, 'paused') then", "if false then"),

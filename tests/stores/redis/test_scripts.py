@@ -134,7 +134,7 @@ def test_headers_name_what_is_kept(name: str) -> None:
 def test_the_first_write_is_one_that_a_full_server_allows(name: str) -> None:
     """Otherwise a full Redis could not be drained, nor a pod rejoin; send is what has to fail there."""
     _, body = split(FILES[name])
-    body = re.sub(r"^local function .*?^end\n", "", body, flags=re.MULTILINE | re.DOTALL)
+    body = re.sub(r"^( *)(local )?function .*?^\1end\n", "", body, flags=re.MULTILINE | re.DOTALL)
     writes = [found for found in CALL.finditer(body) if found[1] not in READS]
     if name == "send":
         assert not any(f"redis.call({allowed}" in body for allowed in ALLOWED_WHEN_FULL[:2])

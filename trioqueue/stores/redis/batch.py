@@ -24,7 +24,7 @@ from trioqueue.stores.contract import (
 )
 from trioqueue.stores.redis.commit_load import CommitLoad
 from trioqueue.stores.redis.keys import Keys
-from trioqueue.stores.redis.replies import LOST, send_answer, send_claim_answer, user_error
+from trioqueue.stores.redis.replies import REFUSALS, send_answer, send_claim_answer, user_error
 from trioqueue.stores.redis.scripts import Script, script
 from trioqueue.stores.redis.send_load import SendLoad
 from trioqueue.stores.redis.transport import Transport
@@ -267,7 +267,7 @@ class Batcher:
                 for section, one in zip(sections, answers, strict=True):
                     section.answer(one)
             else:  # one word, or one error, for all
-                assert isinstance(answer, Exception) or answer in LOST or answer == b"WAIT", answer
+                assert len(sections) == 1 or isinstance(answer, Exception) or answer in REFUSALS, answer
                 for section in sections:
                     section.answer(answer)
 

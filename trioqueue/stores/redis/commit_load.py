@@ -4,6 +4,9 @@ from trioqueue.stores.contract import KEEP_CANCELLED_MS, Commit, Member
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.send_load import lane
 
+HAS_REST = 2
+"""Where the arguments say whether a commit has what most have not."""
+
 
 class CommitLoad:
     """Gathers commits of one member.
@@ -13,7 +16,7 @@ class CommitLoad:
 
     def __init__(self, names: Keys, member: Member) -> None:
         self.keys: list[str] = []
-        self.arguments: list[object] = [*member]
+        self.arguments: list[object] = [*member, 0]
         self._names = names
         self._base = len(names.common) + 1  # Lua counts from 1
 
@@ -26,22 +29,28 @@ class CommitLoad:
     def add(self, commit: Commit) -> None:
         """Adds a commit."""
         entity, state, arguments = commit.entity, commit.state, self.arguments
+        before = len(self.keys)
         e, q, s = self._names.entity(entity)
-        number = self._base + len(self.keys)
         self.keys += (e, q) if state is None else (e, q, s)
-        about = (f"{entity.type}/{entity.id}", number, commit.epoch, commit.done, commit.pops, commit.want)
-        few = commit.replies or commit.retry_ms is not None or commit.pause
+        arguments += (
+            f"{entity.type}/{entity.id}",
+            commit.epoch,
+            commit.pops,
+            commit.done + commit.pops,
+            commit.want,
+        )
         has_rest = commit.children or commit.dead or commit.settled_cancels or commit.withdrawn
-        if few or has_rest:
+        if has_rest or commit.replies or commit.retry_ms is not None or commit.pause:
             more: list[object] = [0] if state is None else [1, state]
             self._add_end(more, commit)
             if has_rest:
+                arguments[HAS_REST] = 1
                 self._add_rest(more, commit)
-            arguments += (*about, len(more), *more)
+            arguments += (len(more) + 1, len(self.keys) - before, *more)
         elif state is None:
-            arguments += (*about, 0)
+            arguments.append(0)
         else:
-            arguments += (*about, 1, state)
+            arguments += (1, state)
 
     def _add_end(self, more: list[object], commit: Commit) -> None:
         """Adds how the last command ended, and what callers are told."""

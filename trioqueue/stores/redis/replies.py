@@ -64,6 +64,9 @@ class Wait(Exception):
 LOST = frozenset({b"GENERATION", b"UNREGISTERED"})
 """Words that refuse an incarnation for ever."""
 
+REFUSALS = LOST | {b"WAIT"}
+"""Words that refuse a whole call."""
+
 FOREIGN_KEY = "a key with trioqueue's prefix holds something else, choose another prefix"
 """Says that somebody else writes to our keys."""
 

@@ -9,13 +9,15 @@
 -- A command costs at least one section, so what most sections lack costs them nothing: no argument, and no function,
 -- which Redis would make anew for each call.  Their first write is the LTRIM, which a full server allows.
 --
--- KEYS[7…] as the sections name them by number: e, q of an entity stand one behind the other, and then its s where it
---          has a new state; so do load, ready of a type, dead (zset), letters (hash) of a type, and later, delayed;
---          result keys (string) stand alone
+-- KEYS[7…] for each section: e (hash), q (list), s (string) where it has a new state, and what it names by number: e, q of
+--          an entity stand one behind the other, and so do load, ready of a type, dead (zset), letters (hash) of a type,
+--          and later, delayed; result keys (string) stand alone
 -- ARGV[2] incarnation
 -- ARGV[3] generation
--- ARGV[…] for each section: name, number of e, epoch, done, pops, want (commands wanted next), more (how many arguments
---         follow; 0: only the pops; 1: the new state), and where these are more, then
+-- ARGV[4] 1: there are sections that do not end with their replies; else 0
+-- ARGV[5…] for each section: name, epoch, pops, reached (done and the pops), want (commands wanted next), more (how many
+--         arguments follow; 0: it only pops; 1: the new state), and where these are more, then
+--         how many keys it has
 --         states: 0 or 1, and the new one
 --         retry_ms ("": none), pause ("": no; else why the head stays and waits for an operator), failed (1: the retry
 --         or pause counts as an attempt)
@@ -28,9 +30,9 @@
 --         withdrawn: how many; for each: name, number of its e, number of later, number of its result key, id, outcome,
 --         keep_ms
 --
--- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
---   {NEXT, now_us (0 without commands), ids of cancelled commands, commands} | NEXT (neither of both) | PARKED
---   | {BACKOFF, us} | PAUSED | FENCED | TOO_LARGE (the state or a child is; nothing of the section stands)
+-- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section, in a list unless it is one word
+--   of the only section, {NEXT, now_us (0 without commands), ids of cancelled commands, commands} | NEXT (neither of both)
+--   | PARKED | {BACKOFF, us} | PAUSED | FENCED | TOO_LARGE (the state or a child is; nothing of the section stands)
 -- Keeps I1 I2 I3 I5 I8 I13 I14
 local incarnation, generation = ARGV[2], ARGV[3]
 local MAX_HINT_BYTES = 4096 -- a larger outcome is read from its key
@@ -39,11 +41,13 @@ if no then
     return no
 end
 
--- Makes two functions for what stands behind the replies of a section, from ARGV[at] on: one that looks whether all of
--- it can be applied, and one that applies it.
-local function make_rest()
+local answers, at, key = {}, 5, 7
+
+-- What stands behind the replies of a section: looks from ARGV[first] on whether it can be applied, and applies it from
+-- ARGV[at] on.
+local is_too_large, apply
+if ARGV[4] == '1' then
     -- include: place lanes later mark
-    local at
     local function argument()
         local value = ARGV[at]
         at = at + 1
@@ -52,8 +56,8 @@ local function make_rest()
 
     -- Raises for a mailbox or dead letters of another type, before anything of the section is written; true: a child is
     -- too large.
-    local function is_too_large(first)
-        local too_large = false
+    function is_too_large(first)
+        local back, too_large = at, false
         at = first
         for _ = 1, tonumber(argument()) do
             local dead = tonumber(ARGV[at])
@@ -87,6 +91,7 @@ local function make_rest()
             redis.call('HLEN', KEYS[later + 1])
             at = at + 7
         end
+        at = back
         return too_large
     end
 
@@ -125,8 +130,7 @@ local function make_rest()
     end
 
     -- Says whether the count of the entity's cancelled commands may have changed.
-    local function apply(first, name, entity_key, pops)
-        at = first
+    function apply(name, entity_key, pops)
         for _ = 1, tonumber(argument()) do bury(name) end
         local settled = tonumber(argument())
         for _ = 1, settled do
@@ -141,63 +145,48 @@ local function make_rest()
         for _ = 1, withdrawn do withdraw() end -- some may be its own
         return settled > 0 or withdrawn > 0
     end
-    return is_too_large, apply
 end
 
--- Answers of an entity that goes on, whose hash counts so many cancelled commands.
-local function going_on(entity_key, count, commands)
-    local ids = cancels(entity_key, count)
-    if #commands == 0 and #ids == 0 then
-        return 'NEXT'
-    end
-    return { 'NEXT', #commands > 0 and time_us() or 0, ids, commands }
-end
-
-local answers, at, is_too_large, apply = {}, 4, nil, nil
 while at <= #ARGV do
-    local name, e, epoch, done, pops = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2], tonumber(ARGV[at + 3]), ARGV[at + 4]
-    local want, more = tonumber(ARGV[at + 5]), tonumber(ARGV[at + 6])
-    local E, Q = KEYS[e], KEYS[e + 1]
-    local state, retry_ms, pause, failed, replies = nil, '', '', '0', 0
-    at = at + 7
+    local name, epoch, pops, reached = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    local want, more = tonumber(ARGV[at + 4]), tonumber(ARGV[at + 5])
+    local E, Q, S = KEYS[key], KEYS[key + 1], KEYS[key + 2]
+    local done, state, retry_ms, pause, failed, replies = reached - pops, nil, '', '', '0', 0
+    at = at + 6
     local following, rest = at + more, at + more -- where the next section begins, and what stands behind the replies
-    if more == 1 then
-        state = ARGV[at]
-    elseif more > 1 then
-        if ARGV[at] == '1' then
-            at = at + 1
-            state = ARGV[at]
-        end
-        retry_ms, pause, failed, replies = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
-        at = at + 5
+    if more < 2 then
+        state = more == 1 and ARGV[at]
+        key = key + 2 + more
+    else
+        key = key + tonumber(ARGV[at])
+        state = ARGV[at + 1] == '1' and ARGV[at + 2]
+        at = state and at + 3 or at + 2
+        retry_ms, pause, failed, replies = ARGV[at], ARGV[at + 1], ARGV[at + 2], tonumber(ARGV[at + 3])
+        at = at + 4
         rest = at + 5 * replies
-        if rest < following and not apply then
-            is_too_large, apply = make_rest()
-        end
     end
-    local h = redis.call('HMGET', E, 'owner', 'epoch', 'done', 'mode', 'fetched', 'paused', 'cancels', 'crashes', 'attempts',
-        'unknown')
-    local held = h[6] or held_types and type_held(name)
+    local h = redis.call('HMGET', E, 'owner', 'epoch', 'done', 'mode', 'fetched')
+    -- An owner's entity has the first, second and fourth; few have more than these five.
+    local few = redis.call('HLEN', E) > 3 + (h[3] and 1 or 0) + (h[5] and 1 or 0)
+        and redis.call('HMGET', E, 'paused', 'cancels', 'crashes', 'attempts', 'unknown') or {}
+    local paused, marked, crashes = few[1], few[2], few[3]
+    local held = paused or held_types and type_held(name)
     local stored, fetched = tonumber(h[3] or 0), tonumber(h[5] or 0)
     -- A suspect comes alone while it is the head.
-    local alone = h[8] and (tonumber(h[8]) > 1 or redis.call('HGET', E, 'proven'))
-    local answer
+    local alone = crashes and (tonumber(crashes) > 1 or redis.call('HGET', E, 'proven'))
+    local answer, emptied = nil, false
     if h[1] ~= incarnation or h[2] ~= epoch or stored < done or stored == done and h[4] ~= 'active' then
         answer = 'FENCED'
     elseif stored > done then
-        if h[4] == 'active' then
-            local commands = want > 0 and batch(Q, alone and 1 or want) or {}
-            if #commands > 0 then
-                redis.call('HDEL', META, '_') -- a first write that a full server allows
-                redis.call('HSET', E, 'fetched', math.max(fetched, stored + #commands))
-            end
-            answer = going_on(E, h[7], commands)
-        elseif h[6] or held and redis.call('LLEN', Q) > 0 then
-            answer = 'PAUSED'
-        else
+        redis.call('HDEL', META, '_') -- a first write that a full server allows
+        reached = h[3]
+        if h[4] ~= 'active' then
             local due = redis.call('HGET', E, 'due')
-            if due then
-                local left = tonumber(due) - time_us() -- further away: the clock was set back, and nothing else would wake the worker
+            if paused or held and redis.call('LLEN', Q) > 0 then
+                answer = 'PAUSED'
+            elseif due then
+                -- Further away: the clock was set back, and nothing else would wake the worker.
+                local left = tonumber(due) - time_us()
                 answer = { 'BACKOFF', left > 0 and left <= MAX_BACKOFF_US and left or 0 }
             else
                 answer = 'PARKED'
@@ -206,46 +195,40 @@ while at <= #ARGV do
     elseif state and #state > MAX_STATE_BYTES or rest < following and is_too_large(rest) then
         answer = 'TOO_LARGE'
     else
-        -- Also for no pops: a first write that a full server allows.  Redis is slow to make texts of Lua's numbers.
-        redis.call('LTRIM', Q, pops, '-1')
-        pops = tonumber(pops)
-        if pops > 0 and (h[8] or h[9] or h[10]) then
+        redis.call('LTRIM', Q, pops, '-1') -- also for no pops: a first write that a full server allows
+        if pops ~= '0' and (crashes or few[4] or few[5]) then
             redis.call('HDEL', E, 'attempts', 'crashes', 'unknown', 'proven')
+            alone = false
         end
-        if h[8] and redis.call('HGET', FLEET, 'suspect:' .. incarnation) == name then
+        if crashes and redis.call('HGET', FLEET, 'suspect:' .. incarnation) == name then
             redis.call('HDEL', FLEET, 'suspect:' .. incarnation)
         end
         if state then
-            redis.call('SET', KEYS[e + 2], epoch .. '.' .. text(done) .. ' ' .. state)
+            redis.call('SET', S, epoch .. '.' .. text(done) .. ' ' .. state)
         end
         for _ = 1, replies do
-            local key, client, id, outcome, keep_ms = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+            local result, client, id, outcome, keep_ms = KEYS[tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
             if tonumber(keep_ms) > 0 then
-                redis.call('SET', key, outcome, 'PX', keep_ms)
+                redis.call('SET', result, outcome, 'PX', keep_ms)
             end
             if client ~= '' then
                 redis.call('PUBLISH', CHANNEL .. client, #outcome <= MAX_HINT_BYTES and 'r' .. id .. ' ' .. outcome or 'r' .. id)
             end
             at = at + 5
         end
-        if rest < following and apply(rest, name, E, pops) then
-            h[7] = redis.call('HGET', E, 'cancels')
+        if rest < following and apply(name, E, tonumber(pops)) then
+            marked = redis.call('HGET', E, 'cancels')
         end
         if pause ~= '' then
             redis.call('HSET', E, 'paused', text(time_us()) .. ' ' .. pause)
         end
         local stays = retry_ms ~= '' or pause ~= ''
-        local reached, commands = done + pops, {}
-        local hands_out = want > 0 and not stays and not held
-        if hands_out then
-            commands = batch(Q, alone and pops == 0 and 1 or want)
-        end
         -- What workers have fetched and not settled is in the mailbox, so there is no need to look.
-        if #commands == 0 and (hands_out or fetched <= reached and redis.call('LLEN', Q) == 0) then
-            redis.call('HSET', E, 'mode', 'parked', 'done', reached + (stays and 1 or 0))
+        if fetched <= tonumber(reached) and redis.call('LLEN', Q) == 0 then
+            redis.call('HSET', E, 'mode', 'parked', 'done', stays and reached + 1 or reached)
             redis.call('ZREM', WAKE, name)
-            forget_cancels(E, name, h[7])
-            answer = h[6] and 'PAUSED' or 'PARKED'
+            emptied = true
+            answer = paused and 'PAUSED' or 'PARKED'
         elseif stays then
             local wait = tonumber(retry_ms ~= '' and retry_ms or 0) * 1000
             redis.call('HSET', E, 'mode', 'parked', 'done', reached + 1, 'fetched', fetched + 1)
@@ -260,14 +243,29 @@ while at <= #ARGV do
         elseif held then
             redis.call('HSET', E, 'mode', 'parked', 'done', reached)
             answer = 'PAUSED'
-        else
-            if #commands > 0 then
-                redis.call('HSET', E, 'done', reached, 'fetched', math.max(fetched, reached + #commands))
-            else
-                redis.call('HSET', E, 'done', reached)
-            end
-            answer = going_on(E, h[7], commands)
         end
+    end
+    local ids
+    if marked then
+        -- include: marked
+        if emptied then
+            forget_cancels(E, name, marked)
+        else
+            ids = cancels(E, marked)
+        end
+    end
+    if not answer then -- the entity goes on
+        if want > 0 then
+            local commands = batch(Q, alone and 1 or want)
+            redis.call('HSET', E, 'done', reached, 'fetched', math.max(fetched, reached + #commands))
+            answer = { 'NEXT', time_us(), ids or {}, commands }
+        else
+            redis.call('HSET', E, 'done', reached)
+            answer = ids and { 'NEXT', 0, ids, {} } or 'NEXT'
+        end
+    end
+    if following > #ARGV and #answers == 0 and type(answer) == 'string' then
+        return answer -- Redis is slow to make a list of it
     end
     answers[#answers + 1] = answer
     at = following
