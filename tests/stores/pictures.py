@@ -157,6 +157,10 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
                 _paused(fields),
                 fields.get("overruled") == "1",
             )
+            # A commit takes it that what workers have fetched and not settled is in the mailbox.
+            assert details[entity][1] <= len(queue), (
+                f"{entity} has lost of what was fetched: {fields}, {queue}"
+            )
             marks = len(details[entity][5])
             assert int(fields.get("cancels", 0)) == marks, (
                 f"{entity} counts its cancelled commands wrongly: {fields}"
@@ -172,6 +176,10 @@ def redis_picture(answers: Iterable[Any]) -> dict[str, Any]:
         producers[client] = (low, high, *({n for n in some if n >= low} for some in (missing, voided)))
     later = _later(next(replies), next(replies))
     known = {(entity, word): next(replies) for entity in ENTITIES for word in WORDS}
+    blocked = "quarantine_until" in meta or "held" in meta
+    assert meta.get("serving") == (None if blocked else meta.get("generation")), (
+        f"not whom meta serves: {meta}"
+    )
     strays = {field for field in fleet if field.partition(":")[2] not in renewed}
     assert not strays, f"fleet keeps {strays}, of pods that have left"
     counts = {f.removeprefix("ready:"): int(n) for f, n in meta.items() if f.startswith("ready:")}

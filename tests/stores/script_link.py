@@ -30,8 +30,8 @@ from trioqueue.stores.redis.transport import ServerChanged
 
 EXCHANGED = (
     (
-        "local now = redis.call('TIME')\n    return tonumber(now[1]) * 1000000 + tonumber(now[2])",
-        "return tonumber(redis.call('GET', 'clock'))",
+        "local now = redis.call('TIME')\n        moment = tonumber(now[1]) * 1000000 + tonumber(now[2])",
+        "moment = tonumber(redis.call('GET', 'clock'))",
     ),
     ("string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')", "redis.call('GET', 'run')"),
 )

@@ -67,12 +67,16 @@ MUTANTS: dict[str, Change] = {
         "local crashed = true",
     ),
     "a retry does not count in done": (
-        "done + pops + 1, 'fetched'",
-        "done + pops, 'fetched'",
+        "reached + 1, 'fetched'",
+        "reached, 'fetched'",
+    ),
+    "what no worker has fetched is not there": (
+        "fetched <= tonumber(reached) and redis.call('LLEN', Q) == 0",
+        "fetched <= tonumber(reached)",
     ),
     "emptied and still in wake": (
-        "redis.call('ZREM', WAKE, name)\n            forget_cancels",
-        "forget_cancels",
+        "redis.call('ZREM', WAKE, name)\n            emptied",
+        "emptied",
     ),
     "children are lost": ("queue(child, h[1], h[2],", "type(child, h[1], h[2],"),
     "two suspects in one hand": ("if suspect and suspect ~= x.name then", "if false then"),
@@ -127,7 +131,7 @@ MUTANTS: dict[str, Change] = {
     "a refused group claims": ("and mine and x.heard then", "and mine then"),
     "a known key fences a worker": ("elseif not new and not too_large then", "elseif not too_large then"),
     "children that are put off are lost": (
-        "put_off(KEYS[later], KEYS[later + 1], name, id, envelope, delay_us, now, argument())",
+        "put_off(KEYS[later], KEYS[later + 1], name, id, envelope, delay_us, time_us(), argument())",
         "type(argument())",
     ),
     "what is due goes to whoever moves it": (
@@ -163,7 +167,7 @@ MUTANTS: dict[str, Change] = {
     "claimed although it is paused": ("if h[11] or held_types and queued", "if held_types and queued"),
     "claimed although its type is held": ("if h[11] or held_types and queued", "if h[11] or nil and queued"),
     "a commit goes on with what is paused": (
-        "local held = h[11] or held_types",
+        "local held = paused or held_types",
         "local held = held_types",
     ),
     "a change of owner ends a pause": ("if redis.call('HGET', x.e, 'paused') then", "if false then"),
@@ -215,9 +219,9 @@ MUTANTS: dict[str, Change] = {
         "local stays = retry_ms ~= '' or pause ~= ''",
         "local stays = retry_ms ~= ''",
     ),
-    "a failed head is not paused": ("redis.call('HSET', E, 'paused', text(now) .. ' ' .. pause)", ""),
+    "a failed head is not paused": ("redis.call('HSET', E, 'paused', text(time_us()) .. ' ' .. pause)", ""),
     "a turn withdraws what is moved nevertheless": (
-        "take_out(KEYS[later], KEYS[later + 1], one.number, id)\n        redis.call('SET', KEYS[result]",
+        "take_out(KEYS[later], KEYS[later + 1], one.number, id)\n            redis.call('SET', KEYS[result]",
         "redis.call('SET', KEYS[result]",
     ),
     "a turn withdraws what it has settled": (

@@ -287,7 +287,10 @@ def check_commit(commit: Commit) -> None:
 
 @attrs.frozen
 class Next:
-    """Committed, and there is work left: the next batch, or () where the worker has some in hand."""
+    """Committed, and there is work left: the next batch, or () where the worker has some in hand.
+
+    `now_us` is the time of the batch; 0 where there is none.
+    """
 
     now_us: int
     batch: tuple[Queued, ...]

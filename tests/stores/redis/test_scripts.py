@@ -25,6 +25,12 @@ READS = {"EXISTS", "HEXISTS", "HMGET", "HGET", "HGETALL", "HKEYS", "HLEN", "GET"
          "INFO", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}  # fmt: skip
 WITHOUT_KEY = {"TIME", "INFO", "PUBLISH"}
 OPTIONS = {"LIMIT", "WITHSCORES", "NX", "XX", "PX", "INCR"}
+ALLOWED_WHEN_FULL = (
+    "'HDEL', META, '_')",
+    "'LTRIM', ",
+    "'ZREM', ",
+)
+"""How a first write may begin that a full server allows."""
 WRITING_HELPERS = re.compile(
     r"\b(tick|give|park|own|queue|let_go|tell_marks|begin|hint|mark|put_off|take_out)\("
 )
@@ -40,8 +46,7 @@ def split(text: str) -> tuple[str, str]:
 
 
 def included(name: str) -> list[str]:
-    found = re.search(r"^-- include: (.+)$", FILES[name], re.MULTILINE)
-    return found[1].split() if found else []
+    return " ".join(re.findall(r"^ *-- include: (.+)$", FILES[name], re.MULTILINE)).split()
 
 
 def numbers(text: str, array: str) -> set[int]:
@@ -56,11 +61,16 @@ def test_every_file_is_a_script_and_every_script_a_file() -> None:
 
 
 @parametrize
-def test_includes_come_first_and_once(name: str) -> None:
+def test_includes_stand_once_where_they_are_named_and_common_is_the_first(name: str) -> None:
     assert included(name)[0] == "common"
     assert len(set(included(name))) == len(included(name))
     source = scripts.script(name).source
-    assert source.endswith(FILES[name])
+    pieces = re.split(r"^ *-- include: .+$", FILES[name], flags=re.MULTILINE)
+    places = [source.index(piece) for piece in pieces]
+    assert places == sorted(places)
+    assert source.startswith(pieces[0])
+    assert source.endswith(pieces[-1])
+    assert "-- include:" not in source
     for part in included(name):
         assert source.count(LIBRARY[part].splitlines()[0]) == 1
 
@@ -124,15 +134,24 @@ def test_headers_name_what_is_kept(name: str) -> None:
 def test_the_first_write_is_one_that_a_full_server_allows(name: str) -> None:
     """Otherwise a full Redis could not be drained, nor a pod rejoin; send is what has to fail there."""
     _, body = split(FILES[name])
+    body = re.sub(r"^( *)(local )?function .*?^\1end\n", "", body, flags=re.MULTILINE | re.DOTALL)
     writes = [found for found in CALL.finditer(body) if found[1] not in READS]
     if name == "send":
-        assert "'HDEL', META, '_'" not in body
+        assert not any(f"redis.call({allowed}" in body for allowed in ALLOWED_WHEN_FULL[:2])
         return
     if not writes:
         return
     first = writes[0]
-    assert body[first.start() :].startswith("redis.call('HDEL', META, '_')")
+    assert body[first.start() :].startswith(tuple(f"redis.call({allowed}" for allowed in ALLOWED_WHEN_FULL))
     assert not WRITING_HELPERS.search(body[: first.start()])
+
+
+def test_a_section_of_commit_is_applied_from_the_mailbox_on() -> None:
+    """It has two first writes, and this is the second one: all others of a section come behind it."""
+    _, body = split(FILES["commit"])
+    applied = body[body.index("answer = 'TOO_LARGE'") :]
+    first = next(found for found in CALL.finditer(applied) if found[1] not in READS)
+    assert applied[first.start() :].startswith("redis.call('LTRIM', Q, pops,")
 
 
 @pytest.mark.parametrize(

@@ -359,7 +359,7 @@ class MemoryServer(Operating):
         now, box = self._now_us(), self.mailboxes[entity]
         if box.mode is Mode.ACTIVE:
             batch = box.hand_out(self._batch(box, want)) if want else ()
-            return Next(now, batch, tuple(box.cancels))
+            return Next(now if batch else 0, batch, tuple(box.cancels))
         if self._is_held(entity):
             return Paused()
         if box.due_us is None:

@@ -15,7 +15,6 @@ import redis.exceptions
 from trioqueue._errors import AccessDenied, MailboxFull, OutcomeUnknown
 from trioqueue._names import Entity
 from trioqueue.stores.contract import (
-    KEEP_CANCELLED_MS,
     ClaimWish,
     Commit,
     Group,
@@ -23,10 +22,11 @@ from trioqueue.stores.contract import (
     NotClaimed,
     SendClaimAnswer,
 )
+from trioqueue.stores.redis.commit_load import CommitLoad
 from trioqueue.stores.redis.keys import Keys
-from trioqueue.stores.redis.replies import LOST, send_answer, send_claim_answer, user_error
+from trioqueue.stores.redis.replies import REFUSALS, send_answer, send_claim_answer, user_error
 from trioqueue.stores.redis.scripts import Script, script
-from trioqueue.stores.redis.send_load import SendLoad, lane
+from trioqueue.stores.redis.send_load import SendLoad
 from trioqueue.stores.redis.transport import Transport
 
 MAX_SECTIONS = 128
@@ -250,85 +250,11 @@ class Batcher:
         self._call_for(self._claim_script, sections, self._pack(self._claim_script, keys, arguments))
 
     def _call_commit(self, sections: list[CommitSection]) -> None:
-        names = self._keys
-        keys: list[str] = []
-        arguments: list[object] = [*sections[0].member]
-        base = len(names.common) + 1  # Lua counts from 1
-
-        def key(*more: str) -> int:
-            keys.extend(more)
-            return base + len(keys) - len(more)
-
+        load = CommitLoad(self._keys, sections[0].member)
         for section in sections:
-            commit = section.commit
-            entity = commit.entity
-            extras = bool(
-                commit.replies or commit.children or commit.dead or commit.settled_cancels or commit.withdrawn
-            )
-            arguments += (
-                f"{entity.type}/{entity.id}",
-                key(*names.entity(entity)),
-                commit.epoch,
-                commit.done,
-                commit.pops,
-                "" if commit.retry_ms is None else commit.retry_ms,
-                commit.pause,
-                int(commit.failed),
-                commit.want,
-                commit.state or b"",
-                int(commit.state is not None),
-                int(extras),
-            )
-            if not extras:
-                continue
-            arguments.append(len(commit.replies))
-            for reply in commit.replies:
-                arguments += (
-                    key(names.result(reply.command_id)),
-                    reply.to,
-                    reply.command_id,
-                    reply.outcome,
-                    reply.keep_ms,
-                )
-            arguments.append(len(commit.dead))
-            for letter in commit.dead:
-                arguments += (key(*names.dead(entity.type)), letter.command_id, letter.record)
-            arguments.append(len(commit.settled_cancels))
-            arguments += commit.settled_cancels
-            at_once = [child for child in commit.children if child.terms is None or not child.terms.delay_us]
-            arguments.append(len(at_once))
-            for child in at_once:
-                arguments += (
-                    f"{child.entity.type}/{child.entity.id}",
-                    key(*names.entity(child.entity)[:2]),
-                    key(*names.placement(child.entity.type)),
-                    child.entity.type,
-                    child.data,
-                    lane(child.terms),
-                )
-            arguments.append(len(commit.children) - len(at_once))
-            for child in commit.children:
-                if child.terms is not None and child.terms.delay_us:
-                    arguments += (
-                        f"{child.entity.type}/{child.entity.id}",
-                        key(*names.later),
-                        child.terms.command_id,
-                        child.terms.delay_us,
-                        child.data,
-                        lane(child.terms),
-                    )
-            arguments.append(len(commit.withdrawn))
-            for one in commit.withdrawn:
-                arguments += (
-                    f"{one.entity.type}/{one.entity.id}",
-                    key(*names.entity(one.entity)[:2]),
-                    key(*names.later),
-                    key(names.result(one.command_id)),
-                    one.command_id,
-                    one.outcome,
-                    max(one.keep_ms, KEEP_CANCELLED_MS),
-                )
-        self._call_for(self._commit_script, sections, self._pack(self._commit_script, keys, arguments))
+            load.add(section.commit)
+        packed = self._pack(self._commit_script, load.keys, load.arguments)
+        self._call_for(self._commit_script, sections, packed)
 
     def _call_for(
         self, what: Script, sections: Sequence[ClaimSection | CommitSection], packed: bytes
@@ -349,7 +275,7 @@ class Batcher:
                 for section, one in zip(sections, answers, strict=True):
                     section.answer(one)
             else:  # one word, or one error, for all
-                assert isinstance(answer, Exception) or answer in LOST or answer == b"WAIT", answer
+                assert len(sections) == 1 or isinstance(answer, Exception) or answer in REFUSALS, answer
                 for section in sections:
                     section.answer(answer)
 

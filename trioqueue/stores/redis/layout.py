@@ -14,7 +14,7 @@ from trioqueue.stores.redis.scripts import script
 
 logger = logging.getLogger("trioqueue.store")
 
-LAYOUT = 1
+LAYOUT = 2
 """Version of the key layout; pods of two layouts refuse to share a prefix."""
 
 PARTITIONS = 1

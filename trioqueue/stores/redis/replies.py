@@ -64,8 +64,14 @@ class Wait(Exception):
 LOST = frozenset({b"GENERATION", b"UNREGISTERED"})
 """Words that refuse an incarnation for ever."""
 
+REFUSALS = LOST | {b"WAIT"}
+"""Words that refuse a whole call."""
+
 FOREIGN_KEY = "a key with trioqueue's prefix holds something else, choose another prefix"
 """Says that somebody else writes to our keys."""
+
+GOES_ON = Next(0, ())
+"""Says that there is work left, and nothing else, as most answers to a commit do."""
 
 WITHDRAWALS: dict[bytes, Withdrawal] = {b"DROPPED": "dropped", b"TOLD": "told", b"LATE": "late"}
 
@@ -289,6 +295,8 @@ def send_claim_answer(answer: Any) -> SendClaimAnswer:
 
 def commit_answer(answer: Any) -> CommitAnswer:
     """Reads what commit says of one section."""
+    if answer == b"NEXT":
+        return GOES_ON
     if answer == b"PARKED":
         return Parked()
     if answer == b"FENCED":

@@ -1,4 +1,4 @@
-"""Loading the Lua scripts: one file an operation, shared beginnings put in front, called by their SHA1."""
+"""Loading the Lua scripts: one file an operation, shared parts put where it includes them, called by their SHA1."""
 
 import re
 from collections.abc import Sequence
@@ -42,7 +42,8 @@ NAMES: Final = (
 )
 """One for each file in `lua/`."""
 
-_INCLUDE = re.compile(r"^-- include: (.+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *-- include: (.+)$", re.MULTILINE)
+"""Stands where the shared files belong: at the top, or in a function whose calls alone need them."""
 
 _COMMENT = re.compile(r"--.*$", re.MULTILINE)
 
@@ -71,28 +72,33 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """Reads one script, with the files it includes in front of it."""
+    """Reads one script, with the files it includes where it names them."""
     folder = files("trioqueue.stores.redis") / "lua"
     body = (folder / f"{name}.lua").read_text("utf-8")
-    includes = _INCLUDE.search(body)
-    parts = (
-        [(folder / "lib" / f"{part}.lua").read_text("utf-8") for part in includes[1].split()]
-        if includes
-        else []
-    )
-    source = "\n".join([_without_idle_functions("\n".join(parts), body), body])
+    shared = {
+        part: (folder / "lib" / f"{part}.lua").read_text("utf-8")
+        for included in _INCLUDE.findall(body)
+        for part in included.split()
+    }
+    called = _called(body, "\n".join(shared.values()))
+
+    def without_idle_functions(found: re.Match[str]) -> str:
+        parts = "\n".join(shared[part] for part in found[1].split())
+        return _FUNCTION.sub(lambda function: function[0] if function[1] in called else "", parts)
+
+    source = _INCLUDE.sub(without_idle_functions, body)
     return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
-def _without_idle_functions(shared: str, body: str) -> str:
-    """Leaves out what a script never calls: Redis makes each function anew for each call of the script."""
+def _called(body: str, shared: str) -> set[str]:
+    """Finds the shared functions that a script calls: Redis makes each one anew for each call of the script."""
     bodies = {found[1]: found[0] for found in _FUNCTION.finditer(shared)}
     called, left = set[str](), [_FUNCTION.sub("", shared), body]
     while left:
         named = set(re.findall(r"\w+", _COMMENT.sub("", left.pop()))) & bodies.keys() - called
         called |= named
         left += [bodies[name] for name in named]
-    return _FUNCTION.sub(lambda found: found[0] if found[1] in called else "", shared)
+    return called
 
 
 def all_scripts() -> list[Script]:

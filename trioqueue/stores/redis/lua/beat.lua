@@ -34,6 +34,7 @@ local now = time_us()
 local quarantine = tick(now)
 if quarantine and quarantine <= now then
     redis.call('HDEL', META, 'quarantine_until')
+    note_serving()
 end
 redis.call('ZADD', PODS, 'XX', text(now), incarnation)
 

@@ -1,5 +1,5 @@
 -- Begins with entities that were assigned to a pod: each gets a new epoch and answers its state and first commands.
--- include: common fetch begin
+-- include: common fetch marked begin
 --
 -- Takes nothing out of a mailbox, and leaves the entity in wake: a claim that runs late must not hide work.
 -- Sections run in turn and are answered each for itself.

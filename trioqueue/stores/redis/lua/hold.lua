@@ -30,4 +30,5 @@ end
 if not hold then
     redis.call('HDEL', META, 'held:' .. type)
 end
+note_serving()
 return 1

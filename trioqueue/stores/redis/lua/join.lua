@@ -54,6 +54,7 @@ if m[6] ~= generation then
         redis.call('HSET', META, 'quarantine_until',
             text(now + tonumber(m[4] or ttl_us) + tonumber(m[5] or grace_us)))
     end
+    note_serving()
 end
 local incarnation = client .. '.' .. number
 redis.call('HSET', META, 'incarnations', number, 'joined:' .. client, ticket .. ' ' .. incarnation)

@@ -1,5 +1,5 @@
 -- Takes the first commands out of a mailbox unhandled, and tells who waits for them.
--- include: common fetch overrule
+-- include: common marked overrule
 --
 -- The caller has read what it names; if the mailbox begins with something else now, nothing is done.  A worker that has
 -- fetched them is overruled: what it makes of them will not stand.

@@ -1,5 +1,5 @@
 -- Takes groups of commands into their mailboxes, each group once, and wakes, places or claims their entities.
--- include: common place lanes fetch begin later
+-- include: common place lanes fetch marked begin later
 --
 -- A group is taken whole or not at all.  All groups of one call are read and checked before the first write, so an
 -- error (a full server, say) leaves none of them taken.

@@ -1,4 +1,4 @@
--- Claiming, for claim and for a send that claims: needs common and fetch.
+-- Claiming, for claim and for a send that claims: needs common, fetch and marked.
 
 local epoch_floor -- read once a call, written after each claim
 

@@ -2,8 +2,9 @@
 -- more than three of them take.  It is put before a script's body when the scripts are loaded.
 --
 -- KEYS[1] meta    hash   generation (run id of the server), generation_from (number of the first incarnation that joined
---                        it), quarantine_until, last_tick, epoch_floor, layout, watched (types, and until when),
---                        counters
+--                        it), quarantine_until, held (types that an operator holds back, each between spaces), serving
+--                        (the generation, exactly while there is neither of both), last_tick, epoch_floor, layout,
+--                        watched (types, and until when), counters
 -- KEYS[2] pods    zset   incarnation -> time of its last renewal (us); 0: leaving
 -- KEYS[3] fleet   hash   types:, room:, silent_us:, suspect:<incarnation> -> what is known of it
 -- KEYS[4] owned   zset   entity -> number of the incarnation that owns it
@@ -23,9 +24,14 @@ local function text(number)
     return string.format('%.0f', number)
 end
 
+local moment -- of this call: it happens at one
+
 local function time_us()
-    local now = redis.call('TIME')
-    return tonumber(now[1]) * 1000000 + tonumber(now[2])
+    if not moment then
+        local now = redis.call('TIME')
+        moment = tonumber(now[1]) * 1000000 + tonumber(now[2])
+    end
+    return moment
 end
 
 local function number_of(incarnation)
@@ -52,18 +58,30 @@ local function read_held()
     held_types = redis.call('HGET', META, 'held')
 end
 
+-- Keeps what `refused` reads first; to be called where one of the others has changed.
+local function note_serving()
+    local meta = redis.call('HMGET', META, 'generation', 'quarantine_until', 'held')
+    if meta[1] and not meta[2] and not meta[3] then
+        redis.call('HSET', META, 'serving', meta[1])
+    else
+        redis.call('HDEL', META, 'serving')
+    end
+end
+
 -- Says why an incarnation's request is not taken, or nil.
 local function refused(generation, incarnation)
-    local meta = redis.call('HMGET', META, 'generation', 'quarantine_until', 'held')
-    held_types = meta[3]
-    if meta[1] ~= generation then
-        return 'GENERATION'
-    end
-    if meta[2] then
-        return 'WAIT'
+    if redis.call('HGET', META, 'serving') ~= generation then
+        local meta = redis.call('HMGET', META, 'generation', 'quarantine_until', 'held')
+        held_types = meta[3]
+        if meta[1] ~= generation then
+            return 'GENERATION'
+        end
+        if meta[2] then
+            return 'WAIT'
+        end
     end
     local renewed = redis.call('ZSCORE', PODS, incarnation)
-    if not renewed or tonumber(renewed) <= 0 then
+    if not renewed or renewed == '0' then
         return 'UNREGISTERED'
     end
     return nil

@@ -1,4 +1,4 @@
--- Changing a mailbox behind the back of a worker that has fetched its beginning: needs common and fetch.
+-- Changing a mailbox behind the back of a worker that has fetched its beginning: needs common.
 
 -- Notes that so many commands were taken out of the mailbox's beginning, or (below 0) put there, without being settled.
 local function moved_on(entity_key, count)
