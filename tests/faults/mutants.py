@@ -43,8 +43,8 @@ SCRIPTS: dict[str, list[Edit]] = {
     "claim takes the entity out of wake": [
         (
             "lib/begin.lua",
-            "local commands = batch(x.q, fetch)",
-            "local commands = batch(x.q, fetch)\n    redis.call('ZREM', WAKE, x.name)",
+            "    local state = redis.call('GET', x.s)",
+            "    local state = redis.call('GET', x.s)\n    redis.call('ZREM', WAKE, x.name)",
         )
     ],
     "no quarantine": [("join.lua", "if not fresh or known ~= '' then", "if false then")],

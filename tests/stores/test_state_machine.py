@@ -112,11 +112,11 @@ MUTANTS: dict[str, Change] = {
     ),
     "the first one is put off in silence": ("hint(clock, 't')", "type(clock)"),
     "a key is never known": (
-        "and (keyed[name] and keyed[name].id or redis.call('GET', name)) or nil",
-        "and nil",
+        "first = keyed[name] and keyed[name].id or redis.call('GET', name)",
+        "first = nil",
     ),
     "a key is not known within its call": (
-        "(keyed[name] and keyed[name].id or redis.call('GET', name))",
+        "keyed[name] and keyed[name].id or redis.call('GET', name)",
         "redis.call('GET', name)",
     ),
     "a key stands for the last command": (
@@ -125,8 +125,8 @@ MUTANTS: dict[str, Change] = {
     ),
     "what a key made superfluous keeps its number": ("if new and not full then", "if fresh then"),
     "what is too much keeps no number": ("if new and not full then", "if new then"),
-    "a mailbox takes one too many": ("if more[x] > x.limit then", "if more[x] > x.limit + 1 then"),
-    "what is put off takes room": ("(width == 2 or tonumber(ARGV[i + 3]) == 0)", "true"),
+    "a mailbox takes one too many": ("full = more[x] > x.limit and", "full = more[x] > x.limit + 1 and"),
+    "what is put off takes room": ("(not with_terms or tonumber(ARGV[run + 4]) == 0)", "true"),
     "room is not shared within a call": ("more[x] or x.length + #x.commands", "more[x] or x.length"),
     "a refused group claims": ("and mine and x.heard then", "and mine then"),
     "a known key fences a worker": ("elseif not new and not too_large then", "elseif not too_large then"),

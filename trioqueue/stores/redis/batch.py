@@ -173,7 +173,6 @@ class Batcher:
             load.add(section.group)
         low = min(self.low(), *(section.group.sequence for section in sections))
         packed = self._pack(self._send_script, load.keys(), load.arguments(low, member))
-        in_order = [entity for entity in load.entities if entity in wishes]
 
         def deliver(reply: object) -> None:
             if isinstance(reply, Exception):
@@ -181,7 +180,7 @@ class Batcher:
                 return
             assert isinstance(reply, list)
             words = cast("list[object]", reply)
-            claims = dict(zip(in_order, map(send_claim_answer, words[len(sections) :]), strict=True))
+            claims = dict(zip(load.wished, map(send_claim_answer, words[len(sections) :]), strict=True))
             for section, word in zip(sections, words, strict=False):
                 section.claims(claims[wish.entity] for wish in section.wishes)
                 answer = send_answer(section.group, cast("bytes", word))

@@ -47,7 +47,7 @@ local answers, at, key = {}, 5, 7
 -- ARGV[at] on.
 local is_too_large, apply
 if ARGV[4] == '1' then
-    -- include: place lanes later mark
+    -- include: place feed lanes later mark
     local function argument()
         local value = ARGV[at]
         at = at + 1

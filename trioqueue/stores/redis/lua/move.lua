@@ -1,5 +1,5 @@
 -- Puts commands that are due into their mailboxes, and names the next ones.
--- include: common place lanes later
+-- include: common place feed lanes later
 --
 -- Any pod moves for all, so nothing is placed with the caller rather than with another.
 --

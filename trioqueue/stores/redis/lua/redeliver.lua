@@ -1,5 +1,5 @@
 -- Takes a dead letter off the dead ones: back into its mailbox, or away for good.
--- include: common place lanes overrule
+-- include: common place feed lanes overrule
 --
 -- KEYS[7] dead, KEYS[8] letters  of the type
 -- KEYS[9] e, KEYS[10] q, KEYS[11] load, KEYS[12] ready  of the entity and its type; KEYS[13] result of the command

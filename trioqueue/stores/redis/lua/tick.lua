@@ -1,5 +1,5 @@
 -- Moves a schedule on by one tick, and sends its command: for the whole fleet once, whoever of it comes first.
--- include: common place lanes
+-- include: common place feed lanes
 --
 -- KEYS[7] schedule  hash  name -> its next tick (ms since the epoch)
 -- KEYS[8] e, KEYS[9] q, KEYS[10] load, KEYS[11] ready  of the command's entity and its type, if there is a command

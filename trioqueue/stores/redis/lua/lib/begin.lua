@@ -1,20 +1,29 @@
 -- Claiming, for claim and for a send that claims: needs common, fetch and marked.
 
-local epoch_floor -- read once a call, written after each claim
+local epoch_floor, kept_floor -- read once a call, and as it is stored
+
+-- Stores the highest epoch that was given; to be called before anything that may fail.
+local function keep_floor()
+    if epoch_floor ~= kept_floor then
+        kept_floor = epoch_floor
+        redis.call('HSET', META, 'epoch_floor', text(epoch_floor))
+    end
+end
 
 -- Begins with x = {name, e, q, s, eager} for an incarnation; eager is "1" where its worker handles several commands at
--- once, and so is told of each that comes.
+-- once, and so is told of each that comes.  is_all: it was idle, and all that it has is its owner and x.commands.
 -- Answers what claim answers.
 local function begin(x, incarnation, have, fetch, now)
-    local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
+    local h = x.is_all and { incarnation } or redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
         'proven', 'paused', 'overruled', 'fetched', 'mode')
     if h[1] ~= incarnation then
         return { 'NOT_YOURS' }
     end
-    local queued, state = redis.call('LLEN', x.q), redis.call('GET', x.s)
+    local commands = x.is_all and #x.commands <= fetch and bounded(x.commands) or batch(x.q, fetch)
+    local state = redis.call('GET', x.s)
     local crashes, due = tonumber(h[5] or 0), tonumber(h[7] or 0)
     local proven = h[10]
-    if h[6] and queued > 0 then
+    if h[6] and #commands > 0 then
         crashes = crashes + 1
         redis.call('HSET', x.e, 'crashes', crashes)
         redis.call('HDEL', x.e, 'mark')
@@ -23,7 +32,7 @@ local function begin(x, incarnation, have, fetch, now)
             redis.call('HSET', x.e, 'proven', 1)
         end
     end
-    if h[11] or held_types and queued > 0 and type_held(x.name) then
+    if h[11] or held_types and #commands > 0 and type_held(x.name) then
         redis.call('HSET', x.e, 'mode', 'parked')
         if h[14] == 'active' then -- the answer to an earlier copy may still be on its way: only its owner lets go of it
             redis.call('HSET', x.e, 'overruled', '1')
@@ -38,25 +47,26 @@ local function begin(x, incarnation, have, fetch, now)
         return { 'BACKOFF', due - now }
     end
     -- One death among others may be anybody's fault, and most are nobody's: after two the head is handed out alone.
-    if queued > 0 and (crashes > 1 or proven) then
+    if #commands > 0 and (crashes > 1 or proven) then
         local suspect = redis.call('HGET', FLEET, 'suspect:' .. incarnation)
         if suspect and suspect ~= x.name then
             redis.call('HSET', x.e, 'mode', 'parked')
             return { 'LATER' }
         end
         redis.call('HSET', FLEET, 'suspect:' .. incarnation, x.name)
-        fetch = 1
+        commands = { commands[1] }
     end
-    epoch_floor = epoch_floor or tonumber(redis.call('HGET', META, 'epoch_floor') or 0)
+    if not epoch_floor then
+        epoch_floor = tonumber(redis.call('HGET', META, 'epoch_floor') or 0)
+        kept_floor = epoch_floor
+    end
     epoch_floor = math.max(tonumber(h[2] or 0) + 1, epoch_floor + 1, now)
     local epoch = text(epoch_floor)
-    redis.call('HSET', META, 'epoch_floor', epoch)
-    if queued == 0 then
+    if #commands == 0 then
         redis.call('HSET', x.e, 'mode', 'parked', 'epoch', epoch)
         redis.call('ZREM', WAKE, x.name)
         return { 'EMPTY', epoch }
     end
-    local commands = batch(x.q, fetch)
     redis.call('HSET', x.e, 'mode', 'active', 'epoch', epoch, 'fetched',
         math.max(tonumber(h[13] or 0), tonumber(h[3] or 0) + #commands))
     if h[7] then

@@ -1,4 +1,4 @@
--- The two lanes of a mailbox: needs common and place.
+-- The two lanes of a mailbox: needs common, feed and place.
 --
 -- Both lie in one list: first what workers have fetched, then the urgent commands, then the others, so that whoever reads
 -- a mailbox's beginning need not ask for lanes.  "+" before the time of its acceptance tells an urgent one.  The hash's
@@ -46,9 +46,7 @@ end
 
 -- Puts the commands of x = {e, q, commands, urgent} into its mailbox; the latter are elements of the urgent lane, or nil.
 local function push(x)
-    for from = 1, #x.commands, 5000 do -- unpack has a limit near 8000
-        redis.call('RPUSH', x.q, unpack(x.commands, from, math.min(from + 4999, #x.commands)))
-    end
+    append(x)
     for _, element in ipairs(x.urgent or {}) do
         overtake(x.e, x.q, element, x.settled or 0)
     end
@@ -60,12 +58,12 @@ local function give_command(x, element)
     x.urgent = is_urgent(element) and { element } or nil
 end
 
--- Puts the commands of x into its mailbox, and wakes or places it; an eager worker is told of all that comes.
+-- Puts the commands of x into its mailbox, and wakes or places it.
 local function queue(x, mode, owner, prefer, now)
     push(x)
     if not mode then
         give(x, choose(x.load, prefer, nil), now)
-    elseif mode == 'parked' and redis.call('ZADD', WAKE, 'NX', number_of(owner), x.name) == 1 or mode == 'active' and x.eager then
-        hint(owner, 'w' .. x.name)
+    else
+        wake(x, mode, owner)
     end
 end
