@@ -70,8 +70,8 @@ SCRIPTS: dict[str, list[Edit]] = {
         )
     ],
     "an idle release forgets what has come": [
-        ("release.lua", "if why == 'idle' and queued > 0 then", "if false then"),
-        ("lib/place.lua", "if redis.call('LLEN', x.q) == 0 then", "if true then"),
+        ("release.lua", "if why == 'idle' and x.queued > 0 then", "if false then"),
+        ("lib/place.lua", "elseif x.queued == 0 then", "elseif true then"),
     ],
     "a tick counts for everybody": [
         ("tick.lua", "if ARGV[4] == '' or stored ~= ARGV[3] then", "if ARGV[4] == '' then")

@@ -59,7 +59,7 @@ MUTANTS: dict[str, Change] = {
         "or false",
     ),
     "void forgets": ("redis.call('ZADD', GAPS, sequence, 'v' .. text(sequence))", ""),
-    "idle release of what has work": ("if why == 'idle' and queued > 0 then", "if false then"),
+    "idle release of what has work": ("if why == 'idle' and x.queued > 0 then", "if false then"),
     "a reap that does not begin with a mark": ("redis.call('ZADD', PODS, 0, target)", ""),
     "a pod leaves before its entities": ("if #rest == 0 then", "if true then"),
     "any pod's end is a crash": (
@@ -170,7 +170,7 @@ MUTANTS: dict[str, Change] = {
         "local held = paused or held_types",
         "local held = held_types",
     ),
-    "a change of owner ends a pause": ("if redis.call('HGET', x.e, 'paused') then", "if false then"),
+    "a change of owner ends a pause": ("if x.is_paused then", "if false then"),
     "an entity of a held type is handed on": (
         "if not type_held(x.name) then\n            to =",
         "if true then\n            to =",

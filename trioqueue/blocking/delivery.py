@@ -9,7 +9,7 @@ never settled, the store would remember the gaps above it for a day, and nothing
 """
 
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import redis.exceptions
@@ -19,7 +19,7 @@ from trioqueue.blocking.links import Links
 from trioqueue.blocking.questions import Patience, Question
 from trioqueue.stores.contract import Group
 from trioqueue.stores.redis.keys import Keys
-from trioqueue.stores.redis.replies import send_answer, user_error
+from trioqueue.stores.redis.replies import send_answer, user_error, words_of
 from trioqueue.stores.redis.scripts import script
 from trioqueue.stores.redis.send_load import SendLoad
 
@@ -62,7 +62,7 @@ class Delivery:
     def _refusal(self, group: Group, question: Question, patience: Patience) -> Exception | None:
         """Asks, and says why the group was refused; None: it is taken."""
         try:
-            words: Sequence[bytes] = question.ask(patience)
+            words = words_of(question.ask(patience))
         except redis.exceptions.ResponseError as error:
             return user_error(error, str(self._links.address))
         answer = send_answer(group, words[0])

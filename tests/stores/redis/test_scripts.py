@@ -26,7 +26,7 @@ READS = {"EXISTS", "HEXISTS", "HMGET", "HGET", "HGETALL", "HKEYS", "HLEN", "GET"
 WITHOUT_KEY = {"TIME", "INFO", "PUBLISH"}
 OPTIONS = {"LIMIT", "WITHSCORES", "NX", "XX", "PX", "INCR"}
 ALLOWED_WHEN_FULL = (
-    "'HDEL', META, '_')",
+    "'HDEL', ",
     "'LTRIM', ",
     "'ZREM', ",
 )
@@ -137,13 +137,23 @@ def test_the_first_write_is_one_that_a_full_server_allows(name: str) -> None:
     body = re.sub(r"^( *)(local )?function .*?^\1end\n", "", body, flags=re.MULTILINE | re.DOTALL)
     writes = [found for found in CALL.finditer(body) if found[1] not in READS]
     if name == "send":
-        assert not any(f"redis.call({allowed}" in body for allowed in ALLOWED_WHEN_FULL[:2])
+        assert not any(f"redis.call({allowed}" in body for allowed in ALLOWED_WHEN_FULL if allowed[1] != "Z")
         return
     if not writes:
         return
     first = writes[0]
     assert body[first.start() :].startswith(tuple(f"redis.call({allowed}" for allowed in ALLOWED_WHEN_FULL))
     assert not WRITING_HELPERS.search(body[: first.start()])
+
+
+def test_an_entity_is_let_go_of_though_the_server_is_full() -> None:
+    first = CALL.search(LIBRARY["place"], LIBRARY["place"].index("local function let_go("))
+    assert first
+    assert first[1] == "ZREM"
+    release = split(FILES["release"])[1]
+    writes = [found[1] for found in CALL.finditer(release) if found[1] not in READS]
+    assert writes[0] == "HDEL"
+    assert release.index("let_go(") < release.index("'HSET'")
 
 
 def test_a_section_of_commit_is_applied_from_the_mailbox_on() -> None:

@@ -24,7 +24,7 @@ from trioqueue.stores.contract import (
 )
 from trioqueue.stores.redis.commit_load import CommitLoad
 from trioqueue.stores.redis.keys import Keys
-from trioqueue.stores.redis.replies import REFUSALS, send_answer, send_claim_answer, user_error
+from trioqueue.stores.redis.replies import REFUSALS, send_answer, send_claim_answer, user_error, words_of
 from trioqueue.stores.redis.scripts import Script, script
 from trioqueue.stores.redis.send_load import SendLoad
 from trioqueue.stores.redis.transport import Transport
@@ -178,8 +178,7 @@ class Batcher:
             if isinstance(reply, Exception):
                 self._send_failed(sections, packed, reply, deliver)
                 return
-            assert isinstance(reply, list)
-            words = cast("list[object]", reply)
+            words = words_of(reply)
             claims = dict(zip(load.wished, map(send_claim_answer, words[len(sections) :]), strict=True))
             for section, word in zip(sections, words, strict=False):
                 section.claims(claims[wish.entity] for wish in section.wishes)

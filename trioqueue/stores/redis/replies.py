@@ -187,6 +187,11 @@ def hint_of(payload: bytes) -> Hint | None:
         return None
 
 
+def words_of(answer: Any) -> list[Any]:
+    """Gives what a send says in order; a single word comes without a list."""
+    return [answer] if isinstance(answer, bytes) else answer
+
+
 def send_answer(group: Group, word: bytes) -> bool | Exception:
     """Reads what a send says of one group: whether it was a duplicate, or why it was refused."""
     if word == b"OK":

@@ -41,7 +41,8 @@ end
 redis.call('HSET', E, 'paused', text(now) .. ' ' .. why)
 if mode == 'parked' then
     hint(h[2], 'u' .. name)
-    let_go(x, h[2], now)
+    x.is_paused = true
+    let_go(x, h[2])
 elseif mode ~= 'active' then
     redis.call('HSET', E, 'mode', 'paused')
     redis.call('ZADD', x.paused, text(now), name)

@@ -50,12 +50,13 @@ local crashed = not gave_up and not lost_by_restart
 local key = 7 + types
 for at = 8, #ARGV, 2 do
     local x = { name = ARGV[at], type = ARGV[at + 1], e = KEYS[key], q = KEYS[key + 1], load = KEYS[key + 2], ready = KEYS[key + 3], paused = KEYS[#KEYS] }
-    local h = redis.call('HMGET', x.e, 'owner', 'mode')
+    local h = redis.call('HMGET', x.e, 'owner', 'mode', 'paused')
     if h[1] == target then
         if h[2] == 'active' and crashed and (not suspect or suspect == x.name) then
             redis.call('HSET', x.e, 'mark', suspect and 'alone' or 'among others')
         end
-        let_go(x, target, now)
+        x.queued, x.is_paused = redis.call('LLEN', x.q), h[3]
+        let_go(x, target)
     elseif redis.call('ZSCORE', OWNED, x.name) == number_of(target) then
         redis.call('ZREM', OWNED, x.name) -- a stranger put it there: it would be named for ever
     end

@@ -18,24 +18,22 @@ local no = refused(generation, incarnation)
 if no then
     return no
 end
-local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'mode', 'crashes', 'unknown')
+local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'mode', 'crashes', 'unknown', 'paused')
 if h[1] ~= incarnation then
     return 'KEPT'
 end
 if ARGV[6] == '' and h[3] ~= 'parked' or ARGV[6] ~= '' and h[2] ~= ARGV[6] then
     return 'KEPT'
 end
-local queued = redis.call('LLEN', x.q)
-if why == 'idle' and queued > 0 then
+x.queued, x.is_paused = redis.call('LLEN', x.q), h[6]
+if why == 'idle' and x.queued > 0 then
     return 'KEPT'
 end
-redis.call('HDEL', META, '_') -- a first write that a full server allows
-local now = time_us()
 if h[4] and redis.call('HGET', FLEET, 'suspect:' .. incarnation) == name then
     redis.call('HDEL', FLEET, 'suspect:' .. incarnation)
 end
-if why == 'decline' and queued > 0 then
-    redis.call('HSET', x.e, 'due', text(now + tonumber(ARGV[8])), 'unknown', h[5] or text(now))
+let_go(x, incarnation, why == 'decline')
+if why == 'decline' and x.queued > 0 then
+    redis.call('HSET', x.e, 'due', text(time_us() + tonumber(ARGV[8])), 'unknown', h[5] or text(time_us()))
 end
-let_go(x, incarnation, now, why == 'decline')
 return 'OK'

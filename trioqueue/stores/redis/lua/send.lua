@@ -22,7 +22,7 @@
 -- ARGV[…] wishes       until the end, for each: number of its entity, fetch (commands wanted with a claim), have (version
 --                      of the state it holds), eager (as claim has it)
 --
--- Returns {for each group: OK | DUPLICATE | TOO_LARGE (a command of it is; its number stays open) | FULL name (of the
+-- Returns, in a list unless it is one word, {for each group: OK | DUPLICATE | TOO_LARGE (a command of it is; its number stays open) | FULL name (of the
 --   first mailbox that is; likewise) | KNOWN id (that of the first command with this key, maybe its own; it counts as
 --   taken), for each wish: what claim answers | NOT_CLAIMED}
 -- Keeps I3 I4 I5 I6 I13
@@ -39,10 +39,10 @@ local count, seldom = tonumber(ARGV[at]), false -- whether there is more to do t
 at = at + 1
 for i = 1, count do
     local type = types[tonumber(ARGV[at + 1])]
-    local x = { name = ARGV[at], limit = type.limit, commands = {}, e = KEYS[key], q = KEYS[key + 1] }
-    local h = redis.call('HMGET', x.e, 'mode', 'owner', 'eager')
-    x.mode, x.owner, x.eager = h[1], h[2], h[3]
-    x.length = redis.call('LLEN', x.q)
+    local e, q = KEYS[key], KEYS[key + 1]
+    local h = redis.call('HMGET', e, 'mode', 'owner', 'eager')
+    local x = { name = ARGV[at], limit = type.limit, commands = {}, e = e, q = q, mode = h[1], owner = h[2], eager = h[3],
+        length = redis.call('LLEN', q) }
     if not x.mode then
         seldom = true
         x.type, x.load, x.ready = type.name, type.load, type.ready
@@ -207,8 +207,13 @@ if seldom then
         local comes, claimable = #x.commands > 0 or x.urgent, false
         if x.fetch and mine and x.heard then
             if not x.mode and comes and choose(x.load, mine, nil) == mine then
-                own(x, mine)
-                x.mode, x.owner, x.is_all = 'parked', mine, x.length == 0 and not x.urgent
+                x.is_new = x.length == 0 and not x.urgent and not held_types -- then nothing keeps it from beginning
+                if x.is_new then
+                    list(x, mine)
+                else
+                    own(x, mine)
+                end
+                x.mode, x.owner = 'parked', mine
             end
             -- A repeated send claims anew: the claim that its first copy answered is lost.
             claimable = x.owner == mine and (x.mode == 'parked' or x.repeated)
@@ -235,5 +240,8 @@ for i = 1, count do
 end
 if finish then
     finish()
+end
+if #words == 1 then
+    return words[1] -- Redis is slow to make a list of it
 end
 return words

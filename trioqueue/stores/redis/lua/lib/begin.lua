@@ -11,15 +11,16 @@ local function keep_floor()
 end
 
 -- Begins with x = {name, e, q, s, eager} for an incarnation; eager is "1" where its worker handles several commands at
--- once, and so is told of each that comes.  is_all: it was idle, and all that it has is its owner and x.commands.
+-- once, and so is told of each that comes.  is_new: it has no hash
+-- yet, and all that it has is x.commands.
 -- Answers what claim answers.
 local function begin(x, incarnation, have, fetch, now)
-    local h = x.is_all and { incarnation } or redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
+    local h = x.is_new and { incarnation } or redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
         'proven', 'paused', 'overruled', 'fetched', 'mode')
     if h[1] ~= incarnation then
         return { 'NOT_YOURS' }
     end
-    local commands = x.is_all and #x.commands <= fetch and bounded(x.commands) or batch(x.q, fetch)
+    local commands = x.is_new and #x.commands <= fetch and bounded(x.commands) or batch(x.q, fetch)
     local state = redis.call('GET', x.s)
     local crashes, due = tonumber(h[5] or 0), tonumber(h[7] or 0)
     local proven = h[10]
@@ -67,7 +68,7 @@ local function begin(x, incarnation, have, fetch, now)
         redis.call('ZREM', WAKE, x.name)
         return { 'EMPTY', epoch }
     end
-    redis.call('HSET', x.e, 'mode', 'active', 'epoch', epoch, 'fetched',
+    redis.call('HSET', x.e, 'mode', 'active', 'owner', incarnation, 'epoch', epoch, 'fetched',
         math.max(tonumber(h[13] or 0), tonumber(h[3] or 0) + #commands))
     if h[7] then
         redis.call('HDEL', x.e, 'due')

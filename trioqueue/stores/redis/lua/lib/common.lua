@@ -35,7 +35,7 @@ local function time_us()
 end
 
 local function number_of(incarnation)
-    return string.match(incarnation, '%d+$')
+    return string.match(incarnation, '%.(%d+)$')
 end
 
 local function client_of(incarnation)

@@ -53,14 +53,19 @@ local function next_after(load, declined)
     return (following or first or {})[2]
 end
 
--- Makes a pod the owner of x, which has no work.
-local function park(x, to)
-    redis.call('HSET', x.e, 'mode', 'parked', 'owner', to)
+-- Counts x among what a pod owns.
+local function list(x, to)
     redis.call('ZADD', OWNED, number_of(to), x.name)
     redis.call('ZINCRBY', x.load, 1, to)
     if room_left[to] then
         room_left[to] = room_left[to] - 1
     end
+end
+
+-- Makes a pod the owner of x, which has no work.
+local function park(x, to)
+    redis.call('HSET', x.e, 'mode', 'parked', 'owner', to)
+    list(x, to)
 end
 
 -- Makes a pod the owner of x, which has work: it is in wake from now on.
@@ -90,26 +95,26 @@ local function tell_marks(x, to)
     end
 end
 
--- Takes x away from its owner, who may have declined its head: to another pod, to ready, if it is paused among those, or,
--- with nothing queued, out of the store.
-local function let_go(x, owner, now, declined)
-    redis.call('ZADD', x.load, 'XX', 'INCR', -1, owner)
+-- Takes x away from its owner, who may have declined its head: to another pod, to ready, if it is paused (is_paused) among
+-- those, or, with nothing queued (queued), out of the store.  The first write is one that a full server allows.
+local function let_go(x, owner, declined)
     redis.call('ZREM', OWNED, x.name)
     redis.call('ZREM', WAKE, x.name)
     redis.call('ZREM', MARKED, x.name)
-    redis.call('HDEL', x.e, 'overruled', 'eager')
-    if redis.call('HGET', x.e, 'paused') then
+    redis.call('ZADD', x.load, 'XX', 'INCR', '-1', owner)
+    if x.is_paused then
         redis.call('HSET', x.e, 'mode', 'paused')
-        redis.call('HDEL', x.e, 'owner')
-        redis.call('ZADD', x.paused, text(now), x.name)
-    elseif redis.call('LLEN', x.q) == 0 then
+        redis.call('HDEL', x.e, 'owner', 'overruled', 'eager')
+        redis.call('ZADD', x.paused, text(time_us()), x.name)
+    elseif x.queued == 0 then
         redis.call('DEL', x.e)
     else
+        redis.call('HDEL', x.e, 'overruled', 'eager')
         local to = nil
         if not type_held(x.name) then
             to = declined and next_after(x.load, owner) or choose(x.load, nil, owner)
         end
-        give(x, to, now)
+        give(x, to, time_us())
         tell_marks(x, to)
     end
 end
