@@ -12,7 +12,7 @@ from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
 from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.instruments import Instruments
-from trioqueue.runtime.resting import Parking
+from trioqueue.runtime.resting import AT_ONCE, Parking
 from trioqueue.runtime.turns import Turns
 from trioqueue.runtime.worker import Worker
 from trioqueue.stores.contract import (
@@ -159,13 +159,15 @@ class Incarnation:
         """Says whether it goes on serving, as far as is known."""
         return not self._ended and not self._draining
 
-    def drain(self) -> None:
+    async def drain(self) -> None:
         """Has every worker let go of its entity as soon as its handler has ended."""
         self._draining = True
-        for worker in list(self._workers.values()):
-            worker.hurry()
         if not self._workers:
             self._empty.set()
+        for number, worker in enumerate(list(self._workers.values()), 1):
+            worker.hurry()
+            if number % AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
 
     def draining(self) -> bool:
         """Says whether workers shall let go of their entities."""

@@ -206,7 +206,7 @@ class Supervisor:
                 with trio.move_on_after(self._drain.soft if soft else 0):
                     if incarnation.awake():
                         await self._store.retire(incarnation.member)
-                    incarnation.drain()
+                    await incarnation.drain()
                     await incarnation.wait_empty()
             except (LeaseLost, TrioqueueError) as error:
                 logger.warning("could not drain gracefully: %s", error)
