@@ -13,12 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from benchmarks import machine, report, table
+from benchmarks import fleet, growth, latency, machine, report, table
 from benchmarks.rounds import MeasurementFailed, Tree, measure
 from benchmarks.server import ROOT
 
-PARTS: dict[str, ModuleType] = {"table": table}
-"""Name -> its module, which lists its steps."""
+PARTS: dict[str, ModuleType] = {"table": table, "growth": growth, "latency": latency, "fleet": fleet}
+"""Name -> its module, which lists its steps, and may derive figures from those that were measured."""
 
 
 def main() -> int:
@@ -41,6 +41,10 @@ def main() -> int:
     except MeasurementFailed as failed:
         print(f"benchmarks: {failed}", file=sys.stderr)
         return 1
+    for tree in trees:
+        for part, figures in tree.parts.items():
+            if hasattr(PARTS[part], "derive"):
+                PARTS[part].derive(figures)
     shown = report.compared(now.parts, trees[0].parts) if asked.against else report.lines(now.parts)
     print("\n".join(["", *shown]))
     if asked.json:

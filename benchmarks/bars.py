@@ -40,13 +40,23 @@ BARS = {
     Key("cold with state, under load", "Redis us"): Bar("≤", 16),
     Key("entity, awake", "KiB"): Bar("≤", 8),
     Key("entity, parked", "KiB"): Bar("≤", 6),
-    Key("parked entities", "requests/s beyond the heartbeat"): Bar("≤", 0),
+    Key("parked entities", "other requests/s"): Bar("≤", 0),
     Key("cold call beside hot entities", "p99 / quiet p99"): Bar("≤", 2),
+    Key("cold call, other pod, beside hot entities", "p99 / quiet p99"): Bar("≤", 2),
 }
 """The bars by figure, as section 7 of the design has them."""
 
 
+BARS_OF_UNITS = {"processor time, of the smallest's": Bar("≤", 1.1)}
+"""Bars of whatever is measured in a unit: growth."""
+
+
+def bar_of(key: Key) -> Bar | None:
+    """Finds the bar of a figure, if it has one."""
+    return BARS.get(attrs.evolve(key, at=None)) or BARS_OF_UNITS.get(key.unit)
+
+
 def mark(key: Key, value: float) -> str:
     """Says what becomes of a figure: its bar, and whether it is met; nothing for one that has none."""
-    bar = BARS.get(attrs.evolve(key, at=None))
+    bar = bar_of(key)
     return "" if bar is None else f"{bar} {'met' if bar.met_by(value) else 'MISSED'}"

@@ -1,4 +1,4 @@
-"""One measurement in a process of its own: `python -m benchmarks.child URL QUICK PART FUNCTION JSON`.
+"""One measurement in a process of its own: `python -m benchmarks.child URL QUICK MODULE.FUNCTION JSON`.
 
 A fresh process has no memory of earlier work, nor a hash seed or a layout in common with other rounds.  Each figure is
 told as a line of JSON as soon as it is known.
@@ -22,10 +22,11 @@ def tell(key: Key, value: float) -> None:
     say(json.dumps({**attrs.asdict(key), "value": value}))
 
 
-def main(url: str, quick: str, part: str, function: str, options: str) -> None:
+def main(url: str, quick: str, function: str, options: str) -> None:
     serve_parent()
     logging.getLogger("trioqueue").setLevel(logging.ERROR)  # that this server keeps nothing is known
-    measure = getattr(importlib.import_module(f"benchmarks.{part}"), function)
+    module, _, name = function.partition(".")
+    measure = getattr(importlib.import_module(f"benchmarks.{module}"), name)
     trio.run(partial(measure, Measuring(url, tell, quick=quick == "quick"), **json.loads(options)))
 
 

@@ -2,8 +2,7 @@
 
 import statistics
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
 import attrs
@@ -18,13 +17,25 @@ FLOOR_COMMANDS = {1: 5000, 16: 20_000}
 """Commands of one floor by batch, so that each takes about 0.12 s here: less would be a matter of luck."""
 
 
-@attrs.define
+@attrs.frozen
 class Cost:
     """What some work took, in seconds: of the clock, of this process, and of Redis."""
 
-    seconds: float = 0.0
-    client: float = 0.0
-    redis: float = 0.0
+    seconds: float
+    client: float
+    redis: float
+
+    def __sub__(self, other: "Cost") -> "Cost":
+        return Cost(self.seconds - other.seconds, self.client - other.client, self.redis - other.redis)
+
+    def of_one(self, commands: int) -> "Cost":
+        """Divides it by a number of commands."""
+        return Cost(self.seconds / commands, self.client / commands, self.redis / commands)
+
+    @property
+    def processors(self) -> float:
+        """Processor time on both sides."""
+        return self.client + self.redis
 
 
 @attrs.frozen
@@ -62,46 +73,58 @@ class Measuring:
         cpu = self.redis.info("cpu")
         return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
 
-    @asynccontextmanager
-    async def cost(self) -> AsyncGenerator[Cost]:
-        """Measures a block: what is given is filled in at its end."""
-        cost = Cost()
+    def so_far(self) -> Cost:
+        """Reads all clocks; work costs the difference of two readings."""
+        # Redis is asked first, or its answer would cost us time that is counted.
         redis = self.redis_seconds()
-        client, began = time.process_time(), time.perf_counter()
-        yield cost
-        cost.seconds = time.perf_counter() - began
-        cost.client = time.process_time() - client
-        cost.redis = self.redis_seconds() - redis
+        return Cost(time.perf_counter(), time.process_time(), redis)
 
-    def note_cost(self, what: str, cost: Cost, commands: int, at: At = None) -> None:
-        self.note(what, "commands/s", commands / cost.seconds, at)
-        self.note(what, "client us", cost.client / commands * 1e6, at)
-        self.note(what, "Redis us", cost.redis / commands * 1e6, at)
+    async def cost_of(self, work: Awaitable[object], commands: int) -> Cost:
+        """Does some work, and says what one command of it cost."""
+        began = self.so_far()
+        await work
+        seconds, client = time.perf_counter(), time.process_time()
+        return (Cost(seconds, client, self.redis_seconds()) - began).of_one(commands)
+
+    def note_cost(self, what: str, one: Cost, at: At = None) -> None:
+        self.note(what, "commands/s", 1 / one.seconds, at)
+        self.note(what, "client us", one.client * 1e6, at)
+        self.note(what, "Redis us", one.redis * 1e6, at)
 
     async def floor(self, batch: int) -> Cost:
-        """Runs the floor once; what it costs is that of one command."""
+        """Runs the floor once, and says what one command of it cost."""
         parts = urlsplit(self.url)
         commands = self.size(FLOOR_COMMANDS[batch], 400)
-        async with self.cost() as cost:
+        took = 0.0
+
+        async def run() -> None:
+            nonlocal took
             rate = await floor(parts.hostname or "", parts.port or 0, batch=batch, commands=commands)
-        return Cost(1 / rate, cost.client / commands, cost.redis / commands)
+            took = 1 / rate
+
+        one = await self.cost_of(run(), commands)
+        one = attrs.evolve(one, seconds=took)  # without the opening of its connections
+        self.note_cost(f"floor, B{batch}", one)
+        return one
 
     async def beside_floor(
-        self, what: str, batch: int, commands: int, work: Callable[[], Awaitable[None]], at: At = None
+        self, what: str, batch: int, commands: int, work: Callable[[], Awaitable[object]], at: At = None
     ) -> None:
         """Measures work between two floors, and tells its speed as a share of theirs.
 
-        The machine is another one a second later: of two floors around the work, the mean has met what it met.
+        The machine is another one a second later: the mean of two floors around the work has met what it met.
         """
         before = await self.floor(batch)
-        async with self.cost() as cost:
-            await work()
-        after = await self.floor(batch)
-        floor_seconds = (before.seconds + after.seconds) / 2
-        self.note(what, f"of B{batch}", floor_seconds / (cost.seconds / commands), at)
-        self.note_cost(what, cost, commands, at)
-        for one in (before, after):
-            self.note_cost(f"floor, B{batch}", one, 1)
+        one = await self.cost_of(work(), commands)
+        self.note_beside(what, batch, one, (before, await self.floor(batch)), at)
+
+    def note_beside(self, what: str, batch: int, one: Cost, floors: tuple[Cost, Cost], at: At = None) -> None:
+        """Tells what a command cost, and how that compares with the floors that were run around the work."""
+        seconds = statistics.mean(floor.seconds for floor in floors)
+        processors = statistics.mean(floor.processors for floor in floors)
+        self.note(what, f"of B{batch}", seconds / one.seconds, at)
+        self.note(what, f"processor time, of B{batch}'s", one.processors / processors, at)
+        self.note_cost(what, one, at)
 
     # -------------------------------------------------------------------------------- calls
     async def latency(self, one: Callable[[int], Awaitable[object]], times: int) -> Latency:

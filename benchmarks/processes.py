@@ -14,9 +14,6 @@ from contextlib import asynccontextmanager
 
 import trio
 
-ENDS_WITHIN = 10.0
-"""Seconds from SIGTERM to SIGKILL."""
-
 
 def serve_parent() -> None:
     """Answers the parent, and ends this process with it."""
@@ -55,22 +52,17 @@ class Process:
             raise RuntimeError(f"{self._process.args} has ended with {self._process.wait()}")
         return str(said).rstrip("\n")
 
+    def tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
     async def cpu(self) -> float:
         """Asks for the seconds of processor time that it has used."""
-        assert self._process.stdin is not None
-        self._process.stdin.write("cpu\n")
-        self._process.stdin.flush()
+        self.tell("cpu")
         word, _, seconds = (await self.line()).partition(" ")
         assert word == "cpu", word
         return float(seconds)
-
-    def end(self) -> None:
-        """Ends it by SIGTERM, so that it drains, and by SIGKILL if that takes too long."""
-        self._process.terminate()
-        try:
-            self._process.wait(ENDS_WITHIN)
-        except subprocess.TimeoutExpired:
-            self.kill()
 
     def kill(self) -> None:
         self._process.kill()
@@ -79,7 +71,7 @@ class Process:
 
 @asynccontextmanager
 async def open_process(module: str, *args: str) -> AsyncGenerator[Process]:
-    """Starts a process, waits for its first line, and kills it at the end if it has not ended."""
+    """Starts a process, waits for its first line, and kills it at the end: nothing of it is wanted any more."""
     process = Process(module, *args)
     try:
         await process.line()

@@ -19,7 +19,7 @@ def size(at: At) -> str:
 def lines(parts: Mapping[str, Figures]) -> Iterator[str]:
     """Lays each figure's median, lowest and highest value beside its bar."""
     for part, figures in parts.items():
-        yield f"{part:<46}{'':<26}{'median':>10}{'low':>10}{'high':>10}  bar"
+        yield f"{part:<50}{'':<36}{'median':>10}{'low':>10}{'high':>10}  bar"
         for key in figures:
             spread = figures.spread(key)
             yield f"{_name(key)}{_cells(spread)}  {mark(key, spread.median)}".rstrip()
@@ -29,7 +29,7 @@ def lines(parts: Mapping[str, Figures]) -> Iterator[str]:
 def compared(now: Mapping[str, Figures], before: Mapping[str, Figures]) -> Iterator[str]:
     """Lays two trees side by side; the ratio is that of each round, as its two values met the same machine."""
     for part, figures in now.items():
-        yield f"{part:<46}{'':<26}{'before':>10}{'now':>10}{'now/before':>12}{'low':>8}{'high':>8}  bar"
+        yield f"{part:<50}{'':<36}{'before':>10}{'now':>10}{'now/before':>12}{'low':>8}{'high':>8}  bar"
         for key in figures:
             if key not in before[part]:
                 continue
@@ -43,7 +43,7 @@ def compared(now: Mapping[str, Figures], before: Mapping[str, Figures]) -> Itera
 
 def _name(key: Key) -> str:
     what = f"{key.what} @ {size(key.at)}" if key.at is not None else key.what
-    return f"{what:<46}{key.unit:<26}"
+    return f"{what:<50}{key.unit:<36}"
 
 
 def _cells(spread: Spread) -> str:

@@ -26,10 +26,10 @@ PATIENCE = 900.0
 
 @attrs.frozen
 class Step:
-    """One measurement: a function of the part's module, and what it is called with.
+    """One measurement: a function, and what it is called with.
 
     Attributes:
-        function: Its name.
+        function: Its name, with its module's: `table.throughput`.
         options: Its keyword arguments.
         rounds: How often at most: what takes a minute need not be measured ten times.
     """
@@ -39,7 +39,9 @@ class Step:
     rounds: int | None = None
 
     def __str__(self) -> str:
-        return " ".join([self.function, *(f"{name}={value}" for name, value in self.options.items())])
+        return " ".join(
+            [self.function.partition(".")[2], *(f"{name}={value}" for name, value in self.options.items())]
+        )
 
 
 class MeasurementFailed(Exception):
@@ -73,24 +75,24 @@ def measure(
                     continue
                 for tree in trees if number % 2 == 0 else list(reversed(trees)):
                     progress(f"round {number + 1} of {rounds}: {part}, {step}")
-                    for key, value in _run(part, step, tree, quick=quick):
+                    for key, value in _run(step, tree, quick=quick):
                         tree.add(part, key, value)
 
 
-def _run(part: str, step: Step, tree: Tree, *, quick: bool) -> Iterator[tuple[Key, float]]:
-    with RedisServer() as server, _child(part, step, tree, server.url, quick=quick) as child:
+def _run(step: Step, tree: Tree, *, quick: bool) -> Iterator[tuple[Key, float]]:
+    with RedisServer() as server, _child(step, tree, server.url, quick=quick) as child:
         assert child.stdout is not None
         for line in child.stdout:
             told = json.loads(line)
             value = told.pop("value")
             yield Key(**told), value
         if child.wait() != 0:
-            raise MeasurementFailed(f"{part}, {step}, on {tree.path}: exit code {child.returncode}")
+            raise MeasurementFailed(f"{step.function} on {tree.path}: exit code {child.returncode}")
 
 
 @contextmanager
-def _child(part: str, step: Step, tree: Tree, url: str, *, quick: bool) -> Iterator[subprocess.Popen[str]]:
-    words = [url, "quick" if quick else "full", part, step.function, json.dumps(step.options)]
+def _child(step: Step, tree: Tree, url: str, *, quick: bool) -> Iterator[subprocess.Popen[str]]:
+    words = [url, "quick" if quick else "full", step.function, json.dumps(step.options)]
     child = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.child", *words],
         cwd=ROOT,

@@ -31,11 +31,14 @@ HOT_ENTITIES = 4
 def steps() -> list[Step]:
     """Lists what one round measures."""
     return [
-        Step("throughput"),
-        Step("redis_cpu"),
-        Step("own_pod"),
-        Step("other_pod"),
-        Step("neighbours"),
+        Step("table.throughput"),
+        Step("table.redis_cpu"),
+        Step("table.own_pod"),
+        Step("table.other_pod"),
+        Step("table.neighbours"),
+        Step("memory.awake", rounds=3),
+        Step("memory.parked", rounds=3),
+        Step("memory.idle", rounds=3),
     ]
 
 
@@ -62,40 +65,32 @@ async def throughput(measuring: Measuring) -> None:
 async def redis_cpu(measuring: Measuring) -> None:
     """Redis' processor time a command: alone, in waves of 10, and under load, in waves of 200.
 
-    One by one it would be the price of waking Redis for each request, which no script can change: `one by one` shows it.
+    One by one it would be the price of waking Redis for each request, which no script can change; that is shown too.
     """
     commands = measuring.size(5000, 200)
     handled = Handled()
     async with open_pod(measuring.url, handled) as queues:
-        await queues.call(Ask("alone"))
-        async with measuring.cost() as cost:
+
+        async def ask() -> None:
             for _ in range(commands // 5):
                 await queues.call(Ask("alone"))
-        measuring.note_cost("hot, one by one, answered", cost, commands // 5)
-        await _alone(measuring, queues, handled, "hot, alone", lambda _: Touch("alone"), commands)
-        await _alone(
-            measuring, queues, handled, "cold with state, alone", lambda n: Reserve(f"alone-{n}"), commands
+
+        async def small_waves(make: Callable[[int], Command[Any]]) -> None:
+            for start in range(0, commands, SMALL_WAVE):
+                done = handled.expect(SMALL_WAVE)
+                await queues.send_many([make(n) for n in range(start, start + SMALL_WAVE)])
+                await done.wait()
+
+        await ask()
+        beside = measuring.beside_floor
+        await beside("hot, one by one, answered", 1, commands // 5, ask)
+        await beside("hot, alone", 1, commands, lambda: small_waves(lambda _: Touch("alone")))
+        await beside(
+            "cold with state, alone", 1, commands, lambda: small_waves(lambda n: Reserve(f"alone-{n}"))
         )
-        async with measuring.cost() as cost:
-            await stocked(queues, handled, entities=commands)
-        measuring.note_cost("cold with state, under load", cost, commands)
-
-
-async def _alone(
-    measuring: Measuring,
-    queues: AtomicQueues,
-    handled: Handled,
-    what: str,
-    make: Callable[[int], Command[Any]],
-    commands: int,
-) -> None:
-    """Sends small waves, each when the one before is handled."""
-    async with measuring.cost() as cost:
-        for start in range(0, commands, SMALL_WAVE):
-            done = handled.expect(SMALL_WAVE)
-            await queues.send_many([make(n) for n in range(start, start + SMALL_WAVE)])
-            await done.wait()
-    measuring.note_cost(what, cost, commands)
+        await beside(
+            "cold with state, under load", 16, commands, lambda: stocked(queues, handled, entities=commands)
+        )
 
 
 async def own_pod(measuring: Measuring) -> None:
