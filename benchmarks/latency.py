@@ -30,6 +30,8 @@ CALLERS = 64
 """Who call without a pause to find that: more of them get no more through."""
 
 ENTITIES = 1000
+"""Who are called at random, all of them awake."""
+
 QUIET_RATE = 200
 """Calls a second where the neighbours are the load: few enough that calls don't meet."""
 
@@ -53,6 +55,8 @@ async def loads(measuring: Measuring) -> None:
         async def call() -> None:
             await queues.call(Ask(f"called-{dice.randrange(ENTITIES)}"))
 
+        for n in range(ENTITIES):
+            await queues.call(Ask(f"called-{n}"))  # awake from here on
         await _closed_loop(call, seconds / 2)
         highest = await _closed_loop(call, seconds)
         measuring.note("calls, as many as go through", "calls/s", highest)

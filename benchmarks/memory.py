@@ -36,10 +36,13 @@ async def parked(measuring: Measuring) -> None:
     tracemalloc sees neither what allocators keep nor what the system has put aside, so the figure is what an entity
     holds.  The entities have a state; once they are let go, Redis keeps that, and nothing else of them.
     """
-    first, entities = 300, measuring.size(10_000, 200)
+    first, entities = 300, measuring.size(10_000, 1000)
     handled = Handled()
+    async with open_pod(measuring.url, handled):
+        pass  # what a deployment has in Redis, whatever its entities
+    nobody = _redis_bytes(measuring)
     async with open_pod(measuring.url, handled) as queues:
-        empty = _redis_bytes(measuring)
+        one_pod = _redis_bytes(measuring)
         await stocked(queues, handled, entities=first, name="first")
         gc.collect()
         tracemalloc.start()
@@ -49,9 +52,9 @@ async def parked(measuring: Measuring) -> None:
         held = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
         measuring.note("entity, parked", "KiB", held / entities / 1024)
-        in_redis = (_redis_bytes(measuring) - empty) / (first + entities)
+        in_redis = (_redis_bytes(measuring) - one_pod) / (first + entities)
         measuring.note("entity, parked, with state", "bytes in Redis", in_redis)
-    in_redis = (_redis_bytes(measuring) - empty) / (first + entities)
+    in_redis = (_redis_bytes(measuring) - nobody) / (first + entities)
     measuring.note("entity, released, with state", "bytes in Redis", in_redis)
 
 
