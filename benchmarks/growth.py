@@ -35,6 +35,9 @@ DELAYED = (0, 100_000)
 FEW = 20
 """Entities of one wave to those that exist: with fewer there would be less to do side by side."""
 
+PODFUL = 10_000
+"""Entities that one pod puts to sleep."""
+
 PROCESSOR_TIME = "processor time, of B16's"
 OF_SMALLEST = "processor time, of the smallest's"
 
@@ -51,7 +54,7 @@ PUT_OFF = "put off, beside others"
 def steps() -> list[Step]:
     """Lists what one round measures."""
     return [
-        *(Step("growth.awake", {"others": size}) for size in ENTITIES),
+        *(Step("growth.awake", {"others": size}, rounds=3) for size in ENTITIES),
         *(Step("growth.asleep", {"others": size}, rounds=3) for size in ENTITIES),
         *(
             Step("growth.pending", {"commands": size, "mailboxes": mailboxes}, rounds=3)
@@ -86,6 +89,7 @@ async def awake(measuring: Measuring, others: int) -> None:
         await measuring.beside_floor(
             NEW_BESIDE_AWAKE, 16, new, lambda: wide(queues, handled, entities=new, name="new"), others
         )
+        measuring.end()
 
 
 async def asleep(measuring: Measuring, others: int) -> None:
@@ -93,8 +97,13 @@ async def asleep(measuring: Measuring, others: int) -> None:
     exist = measuring.size(others, min(others, 200))
     commands = measuring.size(2000, 100)
     handled = Handled()
-    async with open_pod(measuring.url, handled) as queues:
-        await stocked(queues, handled, entities=exist, name="other")
+    # By pods of the usual size, one after another: one that leaves lets go of some thousand entities a second.
+    for first in range(0, exist, PODFUL):
+        last = min(first + PODFUL, exist)
+        async with open_pod(measuring.url, handled) as queues:
+            await spread(
+                queues, handled, lambda n, first=first: Reserve(f"other-{first + n}"), commands=last - first
+            )
     async with open_pod(measuring.url, handled) as queues:
         if exist >= commands:
             chosen = random.Random(others).sample(range(exist), commands)
@@ -112,6 +121,7 @@ async def asleep(measuring: Measuring, others: int) -> None:
             lambda: stocked(queues, handled, entities=commands, name="new"),
             others,
         )
+        measuring.end()
 
 
 async def pending(measuring: Measuring, commands: int, mailboxes: int) -> None:

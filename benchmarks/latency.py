@@ -48,14 +48,14 @@ def steps() -> list[Step]:
 
 async def loads(measuring: Measuring) -> None:
     """Calls to a thousand entities at several shares of what goes through at most."""
-    seconds = measuring.size(40, 4) / 10
+    seconds, entities = measuring.size(40, 3) / 10, measuring.size(ENTITIES, 50)
     dice = random.Random(1)
     async with open_process("pod", measuring.url), open_atomic_queues(measuring.url) as queues:
 
         async def call() -> None:
-            await queues.call(Ask(f"called-{dice.randrange(ENTITIES)}"))
+            await queues.call(Ask(f"called-{dice.randrange(entities)}"))
 
-        for n in range(ENTITIES):
+        for n in range(entities):
             await queues.call(Ask(f"called-{n}"))  # awake from here on
         await _closed_loop(call, seconds / 2)
         highest = await _closed_loop(call, seconds)
@@ -67,7 +67,7 @@ async def loads(measuring: Measuring) -> None:
 
 async def neighbours(measuring: Measuring) -> None:
     """Cold calls to a pod, and the same while some of its entities have endless work."""
-    seconds = measuring.size(40, 4) / 10
+    seconds = measuring.size(40, 3) / 10
     dice = random.Random(2)
     numbers = iter(range(10**9))
     # The pod is killed at the end: its work has none.

@@ -1,5 +1,6 @@
 """What a measurement has at hand: a server of its own, a floor, and what time and processors cost."""
 
+import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -66,6 +67,10 @@ class Measuring:
     def note(self, what: str, unit: str, value: float, at: At = None) -> None:
         """Tells a figure."""
         self._tell(Key(what, unit, at), value)
+
+    def end(self) -> None:
+        """Ends this process as it is: to let go of 100,000 entities in order takes a minute, and measures nothing."""
+        os._exit(0)
 
     # -------------------------------------------------------------------------------- costs
     def redis_seconds(self) -> float:

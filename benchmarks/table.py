@@ -37,7 +37,8 @@ def steps() -> list[Step]:
         Step("table.other_pod"),
         Step("table.neighbours"),
         Step("memory.awake", rounds=3),
-        Step("memory.parked", rounds=3),
+        Step("memory.parked", {"stateful": False}, rounds=3),
+        Step("memory.parked", {"stateful": True}, rounds=3),
         Step("memory.idle", rounds=3),
     ]
 

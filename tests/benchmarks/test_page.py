@@ -17,7 +17,7 @@ def a_run() -> dict[str, Any]:
             Key("hot, commit each", "commands/s"): [20_000.0, 30_000.0, 25_000.0],
             Key("floor, B1", "commands/s"): [50_000.0],
             Key("hot, commit group", "Redis us"): [5.0],
-            Key("entity, parked, with state", "bytes in Redis"): [431.7],
+            Key("entity with state, parked", "bytes in Redis"): [431.7],
         },
         "growth": {
             Key(name, "of B16", size): [0.1, 0.12]
@@ -75,7 +75,7 @@ def test_no_figure_is_left_out() -> None:
     kept = a_run()
     shown = page.render(kept)
 
-    assert "| entity, parked, with state | 432 bytes in Redis |" in shown.splitlines()
+    assert "| entity with state, parked | 432 bytes in Redis |" in shown.splitlines()
     for figures in kept["parts"].values():
         for figure in figures:
             assert figure["what"] in shown
