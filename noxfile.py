@@ -148,6 +148,14 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
-    """Measures speed against a floor that is measured in the same run."""
+    """Measures speed against a floor that is measured in the same run, and writes the page that shows it.
+
+    With arguments, as `-- table --rounds 3` or `-- --against ../other`, it does what they say and writes no page.
+    """
     session.install("-q", ".[cli]", *group("bench"))
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    if session.posargs:
+        session.run("python", "-m", "benchmarks", *session.posargs)
+        return
+    figures = Path(session.virtualenv.location, "figures.json").resolve()
+    session.run("python", "-m", "benchmarks", "--json", str(figures))
+    session.run("python", "-m", "benchmarks.page", str(figures))

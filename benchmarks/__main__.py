@@ -1,173 +1,100 @@
-"""Runs the benchmarks on a redis-server of their own and prints the table.
+"""Measures trioqueue on redis-servers of its own, and prints what it came to.
 
-Every figure is a ratio to something measured in the same run, several times, in turn: on a shared machine absolute
-figures don't hold.  `--json FILE` keeps everything; `--rounds N` says how often.
+Each figure is measured once a round, and told as median, lowest and highest.  On a shared machine absolute figures
+don't hold; ratios to the floor (B1, B16: `benchmarks/floor.py`) and to a trip (a PING over trioqueue's own connection)
+do, as both are measured beside what they are compared with.
 """
 
 import argparse
 import json
-import platform
-import resource
-import statistics
-import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+import time
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-import redis as redis_py
-import trio
+from benchmarks import fleet, growth, latency, machine, report, table
+from benchmarks.rounds import MeasurementFailed, Tree, measure
+from benchmarks.server import ROOT
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from redis_servers import RedisServer
-
-from benchmarks import workloads
-from benchmarks.floor import floor
-from benchmarks.workloads import POLICIES, Count, registry
-from trioqueue import open_atomic_queues
-
-BARS = {
-    "hot, commit each / B1": (0.50, ">="),
-    "hot, commit group / B16": (0.50, ">="),
-    "seed, commit each / B16": (0.20, ">="),
-    "seed, commit group / B16": (0.35, ">="),
-    "wide / B16": (0.10, ">="),
-    "call own pod warm p50, trips": (5, "<="),
-    "call other pod warm p50, trips": (8, "<="),
-    "call other pod cold p50, trips": (10, "<="),
-    "call own pod warm p99 / p50": (4, "<="),
-    "Redis us a command, hot": (14, "<="),
-    "Redis us a command, hot group": (4, "<="),
-    "Redis us a command, cold with state": (28, "<="),
-    "KiB an awake entity": (8, "<="),
-}
-"""The design's bars: what is measured, the bar, and on which side of it is good."""
+PARTS: dict[str, ModuleType] = {"table": table, "growth": growth, "latency": latency, "fleet": fleet}
+"""Name -> its module, which lists its steps, and may derive figures from those that were measured."""
 
 
-def redis_cpu(client: "redis_py.Redis") -> float:
-    """Reads the seconds of processor time that the server has used."""
-    cpu = client.info("cpu")
-    return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
+def main() -> int:
+    """Runs what the command line asks for, and returns the exit code."""
+    asked = _arguments()
+    parts = {name: PARTS[name].steps() for name in asked.parts or (["table"] if asked.against else PARTS)}
+    where = machine.describe()
+    now = Tree(ROOT)
+    trees = [now]
+    if asked.against:
+        trees = [Tree(asked.against.resolve()), now]
+    print(", ".join(f"{name} {value}" for name, value in where.items() if value), flush=True)
+    began = time.monotonic()
 
+    def progress(what: str) -> None:
+        print(f"{time.monotonic() - began:6.0f} s  {what}", file=sys.stderr, flush=True)
 
-async def measure(server: RedisServer, rounds: int) -> dict[str, list[float]]:
-    """Measures everything `rounds` times, in turn."""
-    found: dict[str, list[float]] = {}
-
-    def note(name: str, value: float) -> None:
-        found.setdefault(name, []).append(value)
-
-    client = server.client()
-
-    async def cpu_of(work: Callable[[], Awaitable[float]], commands: int) -> tuple[float, float]:
-        before = redis_cpu(client)
-        rate = await work()
-        return rate, (redis_cpu(client) - before) / commands * 1e6
-
-    for turn in range(rounds):
-        before = redis_cpu(client)
-        b1 = await floor("127.0.0.1", server.port, batch=1)
-        floor_us = (redis_cpu(client) - before) / 5000 * 1e6
-        note("Redis us a command, floor B1", floor_us)
-        b16 = await floor("127.0.0.1", server.port, batch=16)
-        note("B1, commands/s", b1)
-        note("B16, commands/s", b16)
-        client.flushall()
-        async with open_atomic_queues(server.url, registry=registry, entities=POLICIES) as queues:
-            trip = (await workloads.trips(queues)).p50
-            note("trip, us", trip)
-            await workloads.hot(queues, commands=1000)
-            rate, cpu = await cpu_of(lambda: workloads.hot(queues), 5000)
-            note("hot, commands/s", rate)
-            note("hot, commit each / B1", rate / b1)
-            note("Redis us a command, hot", cpu)
-            note("Redis us a command, hot / floor B1", cpu / floor_us)
-            group, cpu = await cpu_of(lambda: workloads.hot(queues, Count), 5000)
-            note("hot, commit group / B16", group / b16)
-            note("Redis us a command, hot group", cpu)
-            note("seed, commit group / B16", await workloads.seed(queues, Count) / b16)
-            rate = await workloads.seed(queues)
-            note("seed, commands/s", rate)
-            note("seed, commit each / B16", rate / b16)
-            memory = _resident()
-            rate, cpu = await cpu_of(lambda turn=turn: workloads.wide(queues, name=f"w{turn}"), 10_000)
-            note("wide, commands/s", rate)
-            note("wide / B16", rate / b16)
-            note("Redis us a command, wide", cpu)
-            note("KiB an awake entity", (_resident() - memory) / 10_000 / 1024)
-            rate, cpu = await cpu_of(
-                lambda turn=turn: workloads.stocked(queues, entities=2000, name=f"s{turn}"), 2000
-            )
-            note("Redis us a command, cold with state", cpu)
-        async with open_atomic_queues(server.url, registry=registry, entities=POLICIES) as queues:
-            warm = await workloads.warm_calls(queues)
-            cold = await workloads.cold_calls(queues, name=f"c{turn}")
-            trip = (await workloads.trips(queues)).p50
-            note("call own pod warm p50, trips", warm.p50 / trip)
-            note("call own pod warm p50, us", warm.p50)
-            note("call own pod warm p99 / p50", warm.p99 / warm.p50)
-            note("call own pod cold p50, trips", cold.p50 / trip)
-        await other_pod(server.url, note, turn)
-    return found
-
-
-async def other_pod(url: str, note: Callable[[str, float], None], turn: int) -> None:
-    """Calls to a pod in another process."""
-    process = subprocess.Popen(  # noqa: ASYNC220
-        [sys.executable, "-m", "benchmarks.pod", url], stdout=subprocess.PIPE, text=True
-    )
     try:
-        assert process.stdout is not None
-        await trio.to_thread.run_sync(process.stdout.readline)
-        async with open_atomic_queues(url) as queues:
-            warm = await workloads.warm_calls(queues)
-            cold = await workloads.cold_calls(queues, name=f"o{turn}")
-            trip = (await workloads.trips(queues)).p50
-            note("call other pod warm p50, trips", warm.p50 / trip)
-            note("call other pod warm p50, us", warm.p50)
-            note("call other pod warm p99 / p50", warm.p99 / warm.p50)
-            note("call other pod cold p50, trips", cold.p50 / trip)
-    finally:
-        process.terminate()
-        await trio.to_thread.run_sync(process.wait)
+        measure(parts, trees, rounds=asked.rounds, quick=asked.quick, progress=progress)
+    except MeasurementFailed as failed:
+        print(f"benchmarks: {failed}", file=sys.stderr)
+        return 1
+    for tree in trees:
+        for part, figures in tree.parts.items():
+            if hasattr(PARTS[part], "derive"):
+                PARTS[part].derive(figures)
+    shown = report.compared(now.parts, trees[0].parts) if asked.against else report.lines(now.parts)
+    print("\n".join(["", *shown]))
+    if asked.json:
+        kept = as_json(where, now, rounds=asked.rounds, quick=asked.quick)
+        if asked.against:
+            kept["before"] = {"commit": machine.commit(trees[0].path), "parts": _parts(trees[0])}
+        asked.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+    return 0
 
 
-def _resident() -> int:
-    with Path("/proc/self/statm").open() as statm:
-        return int(statm.read().split()[1]) * resource.getpagesize()
+def as_json(where: dict[str, str], tree: Tree, *, rounds: int, quick: bool) -> dict[str, Any]:
+    """Keeps everything that was measured, each round's value for itself."""
+    return {"machine": where, "rounds": rounds, "quick": quick, "parts": _parts(tree)}
 
 
-def table(found: dict[str, list[float]]) -> str:
-    """Lays the medians out beside their bars."""
-    lines = [f"{'':<40}{'median':>12}{'low':>12}{'high':>12}{'bar':>10}"]
-    for name, values in found.items():
-        bar = ""
-        if name in BARS:
-            limit, side = BARS[name]
-            middle = statistics.median(values)
-            good = middle >= limit if side == ">=" else middle <= limit
-            bar = f"{side} {limit:g}{' ok' if good else ''}"
-        shown = [statistics.median(values), min(values), max(values)]
-        cells = "".join(f"{v:>12,.0f}" if v >= 1000 else f"{v:>12.3g}" for v in shown)
-        lines.append(f"{name:<40}{cells}{bar:>10}")
-    return "\n".join(lines)
+def _parts(tree: Tree) -> dict[str, Any]:
+    return {part: figures.as_json() for part, figures in tree.parts.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    with RedisServer() as server:
-        version = str(server.client().info("server")["redis_version"])
-        print(
-            f"Python {platform.python_version()}, trio {trio.__version__}, Redis {version}, {platform.machine()}"
-        )
-        found = trio.run(measure, server, options.rounds)
-    print(table(found))
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--rounds", type=_positive, default=5, help="how often each figure is measured (5)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep everything; benchmarks.page shows it")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny sizes, to see that it runs; figures mean nothing"
+    )
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="another checkout: each round measures its package too, and the ratio is shown; default part: table",
+    )
+    asked = parser.parse_args()
+    for part in asked.parts:
+        if part not in PARTS:
+            parser.error(f"there is no part {part!r}: choose of {', '.join(PARTS)}")
+    if asked.against and not (asked.against / "trioqueue").is_dir():
+        parser.error(f"there is no package trioqueue in {asked.against}")
+    return asked
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -65,6 +65,7 @@ class Link:
 
 async def floor(host: str, port: int, *, batch: int, commands: int = 5000, wave: int = 200) -> float:
     """Measures commands a second of the minimal queue."""
+    assert commands % wave == 0, "whole waves only"
     mailbox, entity = "floor:q", "floor:e"
     sender, worker = await Link.open(host, port), await Link.open(host, port)
     push, pop = await sender.ask(("SCRIPT", "LOAD", PUSH), ("SCRIPT", "LOAD", POP))

@@ -1,18 +1,21 @@
-"""A pod of the benchmarks in a process of its own."""
+"""A pod of the benchmarks in a process of its own: `python -m benchmarks.pod URL`."""
 
+import logging
 import sys
 
 import trio
 
-from benchmarks.workloads import POLICIES, registry
-from trioqueue import open_atomic_queues
+from benchmarks.processes import say, serve_parent
+from benchmarks.workloads import Handled, open_pod
 
 
 async def main(url: str) -> None:
-    async with open_atomic_queues(url, registry=registry, entities=POLICIES) as queues:
-        print("ready", flush=True)
+    logging.getLogger("trioqueue").setLevel(logging.ERROR)  # our parent knows of this server
+    async with open_pod(url, Handled()) as queues:
+        say("ready")
         await queues.serve()
 
 
 if __name__ == "__main__":
+    serve_parent()
     trio.run(main, sys.argv[1])

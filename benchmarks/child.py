@@ -1,0 +1,34 @@
+"""One measurement in a process of its own: `python -m benchmarks.child URL QUICK MODULE.FUNCTION JSON`.
+
+A fresh process has no memory of earlier work, nor a hash seed or a layout in common with other rounds.  Each figure is
+told as a line of JSON as soon as it is known.
+"""
+
+import importlib
+import json
+import logging
+import sys
+from functools import partial
+
+import attrs
+import trio
+
+from benchmarks.figures import Key
+from benchmarks.measuring import Measuring
+from benchmarks.processes import say, serve_parent
+
+
+def tell(key: Key, value: float) -> None:
+    say(json.dumps({**attrs.asdict(key), "value": value}))
+
+
+def main(url: str, quick: str, function: str, options: str) -> None:
+    serve_parent()
+    logging.getLogger("trioqueue").setLevel(logging.ERROR)  # that this server keeps nothing is known
+    module, _, name = function.partition(".")
+    measure = getattr(importlib.import_module(f"benchmarks.{module}"), name)
+    trio.run(partial(measure, Measuring(url, tell, quick=quick == "quick"), **json.loads(options)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
