@@ -70,7 +70,7 @@ SCRIPTS: dict[str, list[Edit]] = {
         )
     ],
     "an idle release forgets what has come": [
-        ("release.lua", "if why == 'idle' and x.queued > 0 then", "if false then"),
+        ("release.lua", "if not its or why == 'idle' and x.queued > 0 then", "if not its then"),
         ("lib/place.lua", "elseif x.queued == 0 then", "elseif true then"),
     ],
     "a tick counts for everybody": [

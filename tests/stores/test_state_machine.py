@@ -59,7 +59,7 @@ MUTANTS: dict[str, Change] = {
         "or false",
     ),
     "void forgets": ("redis.call('ZADD', GAPS, sequence, 'v' .. text(sequence))", ""),
-    "idle release of what has work": ("if why == 'idle' and x.queued > 0 then", "if false then"),
+    "idle release of what has work": ("if not its or why == 'idle' and x.queued > 0 then", "if not its then"),
     "a reap that does not begin with a mark": ("redis.call('ZADD', PODS, 0, target)", ""),
     "a pod leaves before its entities": ("if #rest == 0 then", "if true then"),
     "any pod's end is a crash": (

@@ -1,4 +1,4 @@
-"""Letting requests of one moment share a call: sends, claims and commits travel as sections of one script call.
+"""Letting requests of one moment share a call: sends, claims, commits and releases travel as sections of one.
 
 A caller adds a section and waits; just before the transport writes, `flush` packs what has gathered.  Each section gets
 its own answer.  An error of a whole call settles no section: each is asked again alone, so that one bad request
@@ -7,7 +7,7 @@ harms nobody else, and only then is the error its own.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Sized
-from typing import TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 import attrs
 import redis.exceptions
@@ -24,6 +24,7 @@ from trioqueue.stores.contract import (
 )
 from trioqueue.stores.redis.commit_load import CommitLoad
 from trioqueue.stores.redis.keys import Keys
+from trioqueue.stores.redis.layout import DECLINE_US
 from trioqueue.stores.redis.replies import REFUSALS, send_answer, send_claim_answer, user_error, words_of
 from trioqueue.stores.redis.scripts import Script, script
 from trioqueue.stores.redis.send_load import SendLoad
@@ -108,6 +109,26 @@ class CommitSection:
         return self.member == first.member
 
 
+@attrs.define(eq=False)
+class ReleaseSection:
+    """One entity that is let go of."""
+
+    member: Member
+    entity: Entity
+    epoch: int | None
+    why: str
+    answer: Answer = nobody_asks
+
+    def size(self) -> int:
+        return 1
+
+    def fits(self, first: "ReleaseSection") -> bool:
+        return self.member == first.member
+
+
+MemberSection: TypeAlias = ClaimSection | CommitSection | ReleaseSection
+
+
 class Batcher:
     """Gathers sections and packs them into calls."""
 
@@ -120,9 +141,11 @@ class Batcher:
         self._unsettled: dict[int, None] = {}  # sequences given out and not settled, oldest first
         self._send_script, self._void_script = script("send"), script("void")
         self._claim_script, self._commit_script = script("claim"), script("commit")
+        self._release_script = script("release")
         self._sends: deque[SendSection] = deque()
         self._claims: deque[ClaimSection] = deque()
         self._commits: deque[CommitSection] = deque()
+        self._releases: deque[ReleaseSection] = deque()
         transport.before_write(self.flush)
 
     def send(self, section: SendSection) -> None:
@@ -140,6 +163,11 @@ class Batcher:
         self._commits.append(section)
         self._gathered(self._commits)
 
+    def release(self, section: ReleaseSection) -> None:
+        """Adds an entity to let go of."""
+        self._releases.append(section)
+        self._gathered(self._releases)
+
     def _gathered(self, sections: Sized) -> None:
         self._transport.poke()
         if len(sections) >= EARLY_SECTIONS:
@@ -153,6 +181,8 @@ class Batcher:
         """Packs everything that has gathered; called right before each write."""
         while self._commits:
             self._call_commit(_take(self._commits))
+        while self._releases:
+            self._call_release(_take(self._releases))
         while self._claims:
             self._call_claim(_take(self._claims))
         while self._sends:
@@ -254,9 +284,22 @@ class Batcher:
         packed = self._pack(self._commit_script, load.keys, load.arguments)
         self._call_for(self._commit_script, sections, packed)
 
-    def _call_for(
-        self, what: Script, sections: Sequence[ClaimSection | CommitSection], packed: bytes
-    ) -> None:
+    def _call_release(self, sections: list[ReleaseSection]) -> None:
+        keys = [self._keys.paused]
+        arguments: list[object] = [*sections[0].member, DECLINE_US]
+        for section in sections:
+            entity, epoch = section.entity, section.epoch
+            keys += self._keys.entity(entity)[:2]
+            keys += self._keys.placement(entity.type)
+            arguments += (
+                f"{entity.type}/{entity.id}",
+                entity.type,
+                "" if epoch is None else epoch,
+                section.why,
+            )
+        self._call_for(self._release_script, sections, self._pack(self._release_script, keys, arguments))
+
+    def _call_for(self, what: Script, sections: Sequence[MemberSection], packed: bytes) -> None:
         """Sends a call of an incarnation, which never goes to another server than the one it registered with."""
         server = sections[0].member.generation
 
@@ -279,12 +322,15 @@ class Batcher:
 
         self._transport.submit(packed, deliver, server=server)
 
-    def _alone(self, sections: Sequence[ClaimSection | CommitSection]) -> None:
+    def _alone(self, sections: Sequence[MemberSection]) -> None:
         for section in sections:
-            if isinstance(section, ClaimSection):
-                self._call_claim([section])
-            else:
-                self._call_commit([section])
+            match section:
+                case ClaimSection():
+                    self._call_claim([section])
+                case CommitSection():
+                    self._call_commit([section])
+                case ReleaseSection():
+                    self._call_release([section])
 
     # -------------------------------------------------------------------------------- packing
     def _pack(self, what: Script, keys: list[str], arguments: list[object]) -> bytes:
@@ -301,7 +347,7 @@ class Batcher:
         return True
 
 
-SectionT = TypeVar("SectionT", SendSection, ClaimSection, CommitSection)
+SectionT = TypeVar("SectionT", SendSection, ClaimSection, CommitSection, ReleaseSection)
 
 
 def _take(waiting: deque[SectionT]) -> list[SectionT]:

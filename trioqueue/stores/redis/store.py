@@ -35,9 +35,16 @@ from trioqueue.stores.contract import (
     check_commit,
 )
 from trioqueue.stores.redis.address import Address, parse_address
-from trioqueue.stores.redis.batch import Batcher, ClaimSection, CommitSection, SectionT, SendSection
+from trioqueue.stores.redis.batch import (
+    Batcher,
+    ClaimSection,
+    CommitSection,
+    ReleaseSection,
+    SectionT,
+    SendSection,
+)
 from trioqueue.stores.redis.keys import Keys
-from trioqueue.stores.redis.layout import DECLINE_US, LAYOUT, PARTITIONS, check_server
+from trioqueue.stores.redis.layout import LAYOUT, PARTITIONS, check_server
 from trioqueue.stores.redis.lease import keep_lease, now
 from trioqueue.stores.redis.parking import Waiter
 from trioqueue.stores.redis.replicas import Replicas, open_replicas
@@ -158,6 +165,13 @@ class RedisStore:
             check_commit(commit)
         return commit_answer(answer)
 
+    async def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:
+        section = ReleaseSection(member, entity, epoch, why)
+        answer = await self._section(self._batcher.release, section)
+        while await self._is_quarantine(answer):
+            answer = await self._section(self._batcher.release, section)
+        return answer == b"OK"
+
     # Protected, since an interrupt before it waits would leave a wake-up for a task that sits elsewhere.
     @trio.lowlevel.enable_ki_protection
     async def _section(self, add: Callable[[SectionT], None], section: SectionT) -> object:
@@ -219,11 +233,6 @@ class RedisStore:
             await trio.sleep(QUARANTINE_POLL)
             return True
         return False
-
-    async def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:
-        keys = [*self._whole([entity]), self._keys.paused]
-        arguments = [str(entity), entity.type, "" if epoch is None else epoch, why, DECLINE_US]
-        return bool(await self._call("release", keys, arguments, member=member) == b"OK")
 
     async def retire(self, member: Member) -> None:
         await self._call("retire", [], [], member=member)

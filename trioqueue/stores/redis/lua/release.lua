@@ -1,39 +1,44 @@
--- Lets go of an entity: out of the store, to another pod, to ready, or among those that are paused.
+-- Lets go of entities: out of the store, to another pod, to ready, or among those that are paused.
 -- include: common place
 --
--- KEYS[7] e, KEYS[8] q, KEYS[9] load, KEYS[10] ready  of the entity and its type; KEYS[11] paused
+-- Sections run in turn (each: checks, then writes) and are answered each for itself.
+--
+-- KEYS[7]  paused  zset  entities that an operator holds back
+-- KEYS[8…] for each section: e (hash), q (list), load (zset) and ready (zset) of its type
 -- ARGV[2] incarnation
 -- ARGV[3] generation
--- ARGV[4] name
--- ARGV[5] type
--- ARGV[6] epoch       of the claim; "": assigned and never claimed
--- ARGV[7] why         idle (only if nothing is queued) | handoff | decline (the head's start is put off by decline_us)
--- ARGV[8] decline_us
+-- ARGV[4] decline_us
+-- ARGV[…] for each section: name, type, epoch of the claim ("": assigned and never claimed), why: idle (only if nothing is
+--         queued) | handoff | decline (the head's start is put off by decline_us)
 --
--- Returns GENERATION | WAIT | UNREGISTERED | OK | KEPT (work has come, or it was not the caller's)
+-- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
+--   OK | KEPT (work has come, or it was not the caller's)
 -- Keeps I1 I5 I6 I11
-local incarnation, generation, name, why = ARGV[2], ARGV[3], ARGV[4], ARGV[7]
-local x = { name = name, type = ARGV[5], e = KEYS[7], q = KEYS[8], load = KEYS[9], ready = KEYS[10], paused = KEYS[11] }
+local incarnation, generation = ARGV[2], ARGV[3]
 local no = refused(generation, incarnation)
 if no then
     return no
 end
-local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'mode', 'crashes', 'unknown', 'paused')
-if h[1] ~= incarnation then
-    return 'KEPT'
+redis.call('HDEL', META, '_') -- a first write that a full server allows
+local answers = {}
+for i = 0, (#KEYS - 7) / 4 - 1 do
+    local name, epoch, why = ARGV[5 + 4 * i], ARGV[7 + 4 * i], ARGV[8 + 4 * i]
+    local x = { name = name, type = ARGV[6 + 4 * i], e = KEYS[8 + 4 * i], q = KEYS[9 + 4 * i], load = KEYS[10 + 4 * i],
+        ready = KEYS[11 + 4 * i], paused = KEYS[7] }
+    local h = redis.call('HMGET', x.e, 'owner', 'epoch', 'mode', 'crashes', 'unknown', 'paused')
+    x.queued, x.is_paused = redis.call('LLEN', x.q), h[6]
+    local its = h[1] == incarnation and (epoch == '' and h[3] == 'parked' or epoch ~= '' and h[2] == epoch)
+    if not its or why == 'idle' and x.queued > 0 then
+        answers[i + 1] = 'KEPT'
+    else
+        if h[4] and redis.call('HGET', FLEET, 'suspect:' .. incarnation) == name then
+            redis.call('HDEL', FLEET, 'suspect:' .. incarnation)
+        end
+        let_go(x, incarnation, why == 'decline')
+        if why == 'decline' and x.queued > 0 then
+            redis.call('HSET', x.e, 'due', text(time_us() + tonumber(ARGV[4])), 'unknown', h[5] or text(time_us()))
+        end
+        answers[i + 1] = 'OK'
+    end
 end
-if ARGV[6] == '' and h[3] ~= 'parked' or ARGV[6] ~= '' and h[2] ~= ARGV[6] then
-    return 'KEPT'
-end
-x.queued, x.is_paused = redis.call('LLEN', x.q), h[6]
-if why == 'idle' and x.queued > 0 then
-    return 'KEPT'
-end
-if h[4] and redis.call('HGET', FLEET, 'suspect:' .. incarnation) == name then
-    redis.call('HDEL', FLEET, 'suspect:' .. incarnation)
-end
-let_go(x, incarnation, why == 'decline')
-if why == 'decline' and x.queued > 0 then
-    redis.call('HSET', x.e, 'due', text(time_us() + tonumber(ARGV[8])), 'unknown', h[5] or text(time_us()))
-end
-return 'OK'
+return answers
