@@ -291,7 +291,7 @@ async def test_handlers_that_outlast_the_drain_are_named(
         await trio.sleep(0.1)
         left = trio.current_time()
     assert trio.current_time() - left == pytest.approx(19.9)  # a task cannot be left behind
-    assert "handlers do not end though they were cancelled: rock/sisyphus" in caplog.text
+    assert "handlers of rock/sisyphus do not end though they were cancelled" in caplog.text
 
 
 async def test_an_error_of_the_library_leaves_the_block_unwrapped(autojump_clock: MockClock) -> None:

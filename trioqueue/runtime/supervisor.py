@@ -1,7 +1,7 @@
 """The top of a pod: incarnation after incarnation, and a graceful end."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import random
 
 import trio
@@ -26,6 +26,9 @@ LINGER = 1.0
 
 TICK_EVERY = 0.1
 """Seconds between two signs of life to the lease: far below the stall that it warns of."""
+
+SHOWN = 10
+"""Entities that a line of the log names; a pod may have thousands that it means."""
 
 GIVE_UP_PAUSE = 1.0
 """Seconds between attempts to give an older incarnation up; its silence ends it at the latest."""
@@ -163,10 +166,11 @@ class Supervisor:
         await incarnation.over.wait()
         self.incarnation = None
         await trio.sleep(LINGER)
+        busy = incarnation.busy()
         logger.error(
             "handlers of %s do not end though they were cancelled; these entities are not served here until they do",
-            ", ".join(map(str, incarnation.busy())),
-            extra={"event": "lingering", "entities": [str(entity) for entity in incarnation.busy()]},
+            _shown(busy),
+            extra={"event": "lingering", "entities": [str(entity) for entity in busy[:SHOWN]]},
         )
         self._lingering.append(incarnation)
         over.set()
@@ -214,8 +218,18 @@ class Supervisor:
         with trio.move_on_after(self._drain.hard) as hard:
             await self._ended.wait()
         if hard.cancelled_caught:
+            busy = incarnation.busy() if incarnation else []
+            why = "that was more than Drain.hard is enough for, raise it"
+            if busy:
+                why = f"handlers of {_shown(busy)} do not end though they were cancelled"
             logger.error(
-                "handlers do not end though they were cancelled: %s",
-                ", ".join(map(str, incarnation.busy())) if incarnation else "unknown",
+                "the pod ends before all it has was handed on, the rest is once its lease is over: %s",
+                why,
                 extra={"event": "drain_overdue"},
             )
+
+
+def _shown(entities: Sequence[Entity]) -> str:
+    """Names a few of them."""
+    more = f" and {len(entities) - SHOWN} more" if len(entities) > SHOWN else ""
+    return ", ".join(map(str, entities[:SHOWN])) + more
