@@ -18,6 +18,7 @@ from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import ClaimWish, Group, LeaseLost, Member, NotClaimed, Outgoing, Terms
 from trioqueue.stores.memory.mailboxes import Quarantined, client_of
 from trioqueue.stores.redis.batch import SendSection
+from trioqueue.stores.redis.replies import words_of
 from trioqueue.stores.reports import Queued
 
 
@@ -342,7 +343,7 @@ class SendMachine(FleetMachine):
         said = " ".join(str(group.sequence) for group in sent.groups)
         self.ask(
             f"late: a copy of {sent.client}'s send of {said}, low {sent.low}",
-            lambda: [*map(_word, self.both.link.run(sent.packed)[: len(sent.groups)])],
+            lambda: [*map(_word, words_of(self.both.link.run(sent.packed))[: len(sent.groups)])],
             lambda: self.take(sent)[0],
             again=False,
         )

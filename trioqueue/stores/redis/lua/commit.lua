@@ -179,7 +179,7 @@ while at <= #ARGV do
         answer = 'FENCED'
     elseif stored > done then
         redis.call('HDEL', META, '_') -- a first write that a full server allows
-        reached = h[3]
+        reached = h[3] or '0'
         if h[4] ~= 'active' then
             local due = redis.call('HGET', E, 'due')
             if paused or held and redis.call('LLEN', Q) > 0 then
