@@ -14,6 +14,7 @@ from trioqueue import (
     Closed,
     Command,
     Context,
+    Lease,
     Receipt,
     Registry,
     Retry,
@@ -245,3 +246,45 @@ async def test_a_turn_cancels_the_next_one_in_hand(autojump_clock: MockClock) ->
         await queues.resume("till", "a")
         await queues.wait_settled()
     assert ran == [0, 1, 3]
+
+
+async def nothing_special(context: Context) -> None:
+    """Is not asked for."""
+
+
+async def test_a_second_commit_of_a_group_that_is_cut_short(autojump_clock: MockClock) -> None:
+    """What the first one was answered is not what became of the second one."""
+
+    shop = Shop(nothing_special)
+    registry = Registry()
+    cut: list[float] = []
+
+    @registry.handles(Book, commit="group")
+    async def book(command: Book, till: Till, context: Context) -> int:
+        till.amounts.append(command.number)
+        if command.number in (2, 4) and not cut:
+            if command.number == 4:
+                cut.append(trio.current_time())
+                shop.server.silent = True
+                shop.server.notes = True
+                nursery.start_soon(shop.server.answer_after, 0.3)
+                with trio.move_on_after(0.1):
+                    await context.call(Print("other", command.number))
+                await trio.lowlevel.checkpoint()
+            else:
+                await context.call(Print("other", command.number))
+        return command.number
+
+    @registry.handles(Print)
+    async def print_(command: Print) -> int:
+        return command.number
+
+    lease = Lease(ttl=60, heartbeat=20, grace=30)
+    async with (
+        trio.open_nursery() as nursery,
+        open_atomic_queues(shop.server, registry=registry, lease=lease) as queues,
+    ):
+        await queues.send_many(Book("a", number) for number in (1, 2, 3, 4, 5))
+        await queues.wait_settled()
+        assert (await queues.state(Till, "a")).amounts == [1, 2, 3, 4, 5]
+        assert trio.current_time() - cut[0] < 2, "it slept though there was work, until a heartbeat"

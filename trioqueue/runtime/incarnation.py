@@ -1,9 +1,11 @@
 """One registration of a pod, and the workers that live by it."""
 
+import contextvars
 import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from heapq import nsmallest
 
 import trio
@@ -92,6 +94,7 @@ class Incarnation:
         self._parkings: dict[float, Parking] = {}  # by how long they rest there, which policies say
         # The children of `_nursery` are the workers, each under its entity's name, and those of `run`.
         self._nursery: trio.Nursery | None = None
+        self._context = contextvars.Context()  # of all children
         # Workers that wait to begin with a head that may have killed its pod, as one at a time is handed out; some of
         # them have gone on by themselves.
         self.suspects: deque[Worker] = deque()
@@ -115,14 +118,18 @@ class Incarnation:
         what was put off.
         """
         self._lease = lease
-        with self.scope:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self.serving.set()
-                nursery.start_soon(self._watch, name="lease watch")
-                nursery.start_soon(self._attend, name="reports")
-                nursery.start_soon(self._keep_clock, name="clock")
-        self._nursery = None
+        self._context = contextvars.copy_context()
+        try:
+            with self.scope:
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    self.serving.set()
+                    nursery.start_soon(self._watch, name="lease watch")
+                    nursery.start_soon(self._attend, name="reports")
+                    nursery.start_soon(self._keep_clock, name="clock")
+        finally:
+            self._nursery = None
+            self._abandon()  # what a crash has left
 
     async def _watch(self) -> None:
         assert self._lease is not None
@@ -146,8 +153,12 @@ class Incarnation:
 
     def cancel(self, why: str) -> None:
         """Cancels all workers."""
-        self._ended = True
         self.scope.cancel(reason=why)
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """Lets go of all that dozes, as this incarnation serves nothing any more."""
+        self._ended = True
         for worker in list(self._workers.values()):
             worker.abandon()
 
@@ -191,7 +202,7 @@ class Incarnation:
         if parking is None:
             assert self._nursery is not None
             parking = self._parkings[seconds] = Parking(seconds)
-            self._nursery.start_soon(parking.run, name=f"rests of {seconds:g} s")
+            self._context.run(partial(self._nursery.start_soon, parking.run, name=f"rests of {seconds:g} s"))
         return parking
 
     # -------------------------------------------------------------------------------- work comes in
@@ -252,6 +263,7 @@ class Incarnation:
             return
         worker.rest.claiming = False
         if not isinstance(answer, NotClaimed):
+            worker.rest.hinted = False  # the claim has looked for what it was told of
             self.start(worker, answer)
         elif worker.rest.hinted:
             self.start(worker, None)
@@ -297,7 +309,8 @@ class Incarnation:
             return
         self.counts.created += worker.answer is None
         worker.started = True
-        self._nursery.start_soon(worker.run, cause, name=str(worker.entity))
+        # In a context that is nobody's: else whoever wakes a worker would lend it theirs.
+        self._context.run(partial(self._nursery.start_soon, worker.run, cause, name=str(worker.entity)))
 
     # -------------------------------------------------------------------------------- what was put off
     def look_at_due(self, seconds: float = 0.0) -> None:

@@ -5,7 +5,7 @@ Where it has nothing open, it dozes when it is parked: its task has ended, and w
 takes as long as waking a task, and a pod may hold tens of thousands of them.
 
 Each rest without work is as long as any other of its kind, so they end in the order in which they began, and that is
-all that `Parking` keeps: no deadline for each.
+all that `Parking` keeps: no deadline for each.  Others, such as that of an entity that is kept awake, have their own.
 """
 
 import math
@@ -21,7 +21,7 @@ OVER = "over"
 
 
 AT_ONCE = 250
-"""Rests that end before other tasks have their turn: to end ten thousand takes a pod a second."""
+"""Rests that are ended before other tasks have their turn: to let go of ten thousand entities takes a pod a second."""
 
 
 class Rest:
@@ -68,8 +68,7 @@ class Rest:
             self._cause = cause
             trio.lowlevel.reschedule(task)
         elif self.dozes:
-            self.dozes = self.parked = False
-            self._leave_parking()
+            self.forget()
             self._worker.rise(cause)
         else:
             return False
@@ -99,13 +98,22 @@ class Rest:
     def take_claim(self, answer: object) -> None:
         """Gives it the claim that `reserve` announced."""
         self.claiming = False
+        self.hinted = (
+            False  # what it was told of, the claim has looked for; what it is told of from now on, it has not
+        )
         if not self.end(answer):
             self.hinted = True  # it was woken by something else: what the claim found, it looks for itself
 
-    def lengthen(self, seconds: float) -> None:
-        """Has a rest of its own length last so long from now on."""
+    def lengthen(self, seconds: float) -> bool:
+        """Has a rest of its own length last so long from now on; False: this one is not."""
         if self._scope is not None:
             self._scope.deadline = trio.current_time() + seconds
+        return self._scope is not None
+
+    def forget(self) -> None:
+        """Ends a doze for good."""
+        self.dozes = self.parked = False
+        self._leave_parking()
 
     # -------------------------------------------------------------------------------- its own
     def doze(self, parking: "Parking") -> None:

@@ -41,7 +41,7 @@ class Settling:
         gathered = worker.turns.take_gathered()
         if gathered is None:
             return True
-        self._over, self._broken = trio.Event(), True
+        self._over, self._broken, self._answer = trio.Event(), True, None
         try:
             self._answer = await worker.commit(gathered)
             self._broken = not isinstance(self._answer, Next)

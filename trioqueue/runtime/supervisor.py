@@ -170,7 +170,11 @@ class Supervisor:
         logger.error(
             "handlers of %s do not end though they were cancelled; these entities are not served here until they do",
             _shown(busy),
-            extra={"event": "lingering", "entities": [str(entity) for entity in busy[:SHOWN]]},
+            extra={
+                "event": "lingering",
+                "count": len(busy),
+                "entities": [str(entity) for entity in busy[:SHOWN]],
+            },
         )
         self._lingering.append(incarnation)
         over.set()

@@ -10,7 +10,7 @@ whose encoded form is the copy to go back to, and all stand or fall together.  S
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from functools import partial
 from random import random
 from typing import Any
@@ -156,7 +156,7 @@ class Turns:
         self._proven = False
         self._now_us, self._fetched_at = 0, 0.0  # store time of the last batch, and our time when it came
         self._running: tuple[Running, ...] = ()  # whose handlers run
-        self.cancels = NO_CANCELS  # commands whose callers have gone, as far as we were told
+        self.cancels: Set[str] = NO_CANCELS  # commands whose callers have gone, as far as we were told
 
     # -------------------------------------------------------------------------------- what the worker tells
     def begin(self, claimed: Claimed) -> None:
@@ -184,10 +184,23 @@ class Turns:
 
     def cancel(self, command_id: str) -> None:
         """Takes note that a command's caller has gone, and cancels its handler if that runs."""
-        self.cancels |= {command_id}
+        self.note_cancels((command_id,))
         for one in self._running:
             if one.envelope.command_id == command_id:
                 one.cancel()
+
+    def note_cancels(self, command_ids: Iterable[str]) -> None:
+        """Takes note that the callers of these commands have gone."""
+        if not isinstance(self.cancels, set):
+            self.cancels = set[str]()
+        self.cancels.update(command_ids)
+
+    def forget_cancels(self, command_ids: Iterable[str] | None = None) -> None:
+        """Forgets those of these commands, which are settled; None: of all."""
+        if command_ids is None:
+            self.cancels = NO_CANCELS
+        elif isinstance(self.cancels, set):
+            self.cancels.difference_update(command_ids)
 
     def let_go(self) -> None:
         """Cancels all handlers that run, as nothing of theirs would stand."""

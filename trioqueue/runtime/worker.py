@@ -26,7 +26,7 @@ from trioqueue.runtime.overlap import overlap
 from trioqueue.runtime.resting import OVER, Parking, Rest
 from trioqueue.runtime.running import TurnScope
 from trioqueue.runtime.settling import Settling
-from trioqueue.runtime.turns import NO_CANCELS, Turns
+from trioqueue.runtime.turns import Turns
 from trioqueue.stores.contract import (
     Backoff,
     ClaimAnswer,
@@ -141,8 +141,8 @@ class Worker:
         elif self.rest.is_parked():
             if self.kept.wants_to_open():
                 self.rest.wake()
-            elif self.kept.open:
-                self.rest.lengthen(self._longest_rest())
+            elif self.kept.open and not self.rest.lengthen(self._longest_rest()):
+                self.rest.end(OVER)  # it goes on with a rest that is as long as it has to be
 
     def _longest_rest(self) -> float:
         return self.kept.longest_rest(self._service.policy.idle_timeout)
@@ -154,6 +154,7 @@ class Worker:
     def abandon(self) -> None:
         """Lets go of it where it dozes, as its incarnation has lost all that it had."""
         if self.rest.dozes:
+            self.rest.forget()
             self._fall_asleep(idle=False)
             self._incarnation.forget(self)
 
@@ -328,7 +329,7 @@ class Worker:
                 self.begun_at = trio.current_time()
             self.hand = answer.batch
             if answer.cancels:
-                self.turns.cancels |= set(answer.cancels)  # beside what hints have told meanwhile
+                self.turns.note_cancels(answer.cancels)  # beside what hints have told meanwhile
         elif isinstance(answer, Empty):
             self.turns.epoch = answer.epoch
 
@@ -350,6 +351,7 @@ class Worker:
             self._incarnation.suspects.append(self)
             cause = await rest.last(LATER_PAUSE, parked=False)
             return await self._rise(None if cause is OVER else cause)
+        assert not isinstance(answer, Next), "there is work"
         self.begun_at = math.inf
         if self.kept.left():
             cause = await rest.last(self._longest_rest(), parked=True)
@@ -370,6 +372,7 @@ class Worker:
             and self._service.policy.overlap == 1
             and not (self._nursery is not None and self._nursery.child_tasks)
             and not self.rest.hinted
+            and not self.kept.left()
             and self._incarnation.lasts()
         )
 
@@ -382,7 +385,6 @@ class Worker:
         if cause is OVER and not self.kept.wants_to_open():
             return None if self.kept.left() else "idle"  # it may have been told to stay awake meanwhile
         if isinstance(cause, Claimed | Empty | Backoff | Later | NotYours | Paused):
-            rest.hinted = False
             self._note(cause)
             return None
         if self.lets_go():
@@ -448,14 +450,14 @@ class Worker:
 
     async def _work(self, nursery: trio.Nursery | None, provided: Any) -> str:
         """Handles and commits, one command after another; says why to leave the activation."""
-        self._entered, self._failures, self._nursery = True, 0, nursery
+        self._entered, self._failures = True, 0
         if self._service.policy.overlap > 1:
             self._news = trio.Event()
             try:
                 return await overlap(self, nursery, provided)
             finally:
                 self._news = None
-        scope = TurnScope()
+        scope, self._nursery = TurnScope(), nursery
         try:
             while True:
                 try:
@@ -533,10 +535,11 @@ class Worker:
             self._incarnation.deliver(command_id, outcome)
         if not isinstance(answer, Next):
             self.hand = ()
-            self.turns.cancels = NO_CANCELS
+            self.turns.forget_cancels()
             return answer
         if commit.settled_cancels or answer.cancels:
-            self.turns.cancels = self.turns.cancels.difference(commit.settled_cancels).union(answer.cancels)
+            self.turns.forget_cancels(commit.settled_cancels)
+            self.turns.note_cancels(answer.cancels)
         if answer.batch:
             self.turns.fetched(answer.now_us)
             self.hand = answer.batch

@@ -78,6 +78,18 @@ def queued(client: Any, store: RedisStore, entity: Entity) -> list[bytes]:
     return [one.partition(b" ")[2] for one in client.lrange(store._keys.entity(entity)[1], 0, -1)]
 
 
+async def parked(store: RedisStore, member: Member, *entities: Entity) -> list[int]:
+    """Makes entities ours that have no work any more; answers their epochs."""
+    epochs: list[int] = []
+    for entity in entities:
+        await store.send(group(entity, b"1"))
+        claimed = await store.claim(member, entity)
+        assert isinstance(claimed, Claimed)
+        await store.commit(member, Commit(entity, claimed.epoch, 0, 1))
+        epochs.append(claimed.epoch)
+    return epochs
+
+
 # -------------------------------------------------------------------------------- sharing
 async def test_requests_of_one_moment_share_a_call(store: RedisStore, member: Member) -> None:
     # The first few go out at once, as the server has nothing to do, and the rest together behind them.
@@ -99,6 +111,38 @@ async def test_a_few_requests_of_one_moment_share_a_call(store: RedisStore, memb
     few = [Entity("account", str(n)) for n in range(EARLY_SECTIONS - 1)]
     await at_once(*(lambda e=e: store.send(group(e, b"1")) for e in few))
     assert written(store) == before + 1
+
+
+async def test_many_releases_share_calls(store: RedisStore, member: Member) -> None:
+    entities = [Entity("account", str(n)) for n in range(MAX_SECTIONS)]
+    epochs = await parked(store, member, *entities)
+    before = written(store)
+    answers = await at_once(
+        *(lambda e=e, n=n: store.release(member, e, n, "idle") for e, n in zip(entities, epochs, strict=True))
+    )
+    assert answers == [True] * MAX_SECTIONS
+    assert written(store) == before + 2
+
+
+async def test_a_release_is_done_once(store: RedisStore, member: Member) -> None:
+    (epoch,) = await parked(store, member, A)
+    assert await store.release(member, A, epoch - 1, "idle") is False
+    assert await store.release(member, A, epoch, "idle") is True
+    assert await store.release(member, A, epoch, "idle") is False
+
+
+async def test_a_release_that_fails_harms_no_other(store: RedisStore, member: Member, client: Any) -> None:
+    client.set(store._keys.entity(B)[1], "not ours")
+    a, c = await parked(store, member, A, C)
+    answers = await at_once(
+        lambda: store.release(member, A, a, "idle"),
+        lambda: store.release(member, B, None, "idle"),
+        lambda: store.release(member, C, c, "idle"),
+    )
+    assert isinstance(answers[1], Incompatible)
+    assert isinstance(answers[0], bool), "False: it was let go of by the call that failed"
+    assert isinstance(answers[2], bool)
+    assert await store.owned(member, 0) == ()
 
 
 async def test_calls_are_bounded(store: RedisStore, member: Member) -> None:

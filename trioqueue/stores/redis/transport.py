@@ -187,7 +187,7 @@ class Transport(trio.abc.Instrument):
     def write_early(self) -> None:
         """Writes what has been asked for so far, if the server has nothing to do: it works while we go on."""
         if self._idle_link is not None and not self._backlog.in_flight:
-            self.before_io_wait(0.0)
+            self._write_now()
 
     def before_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         """Writes what this round of tasks has asked for; Trio calls it when they all have run.
@@ -195,8 +195,10 @@ class Transport(trio.abc.Instrument):
         So no task has to be woken for a write, which would cost it a round of the scheduler.  What can't be done here
         at once is left to the writer.  It is not woken directly, as Trio has decided already how long it will wait.
         """
-        if not self._asked:
-            return
+        if self._asked:
+            self._write_now()
+
+    def _write_now(self) -> None:
         self._asked = False
         link = self._idle_link
         if link is None:

@@ -12,7 +12,7 @@
 --         queued) | handoff | decline (the head's start is put off by decline_us)
 --
 -- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
---   OK | KEPT (work has come, or it was not the caller's)
+--   OK | KEPT (work has come, or it was not the caller's, or is not any more, as an earlier copy of the section has run)
 -- Keeps I1 I5 I6 I11
 local incarnation, generation = ARGV[2], ARGV[3]
 local no = refused(generation, incarnation)
