@@ -105,6 +105,9 @@ class Link:
     def poke(self) -> None:
         pass
 
+    def write_early(self) -> None:
+        pass
+
     def submit(self, packed: bytes, deliver: Callable[[object], None], *, server: str | None = None) -> None:
         if server not in (None, self.generation) and not self.is_known:
             deliver(ServerChanged())  # the connection it was for has ended with its server
@@ -145,6 +148,17 @@ class ScriptStore(RedisStore):
         if name == "join":
             self.last_join = (name, *args)
         return await super()._call(name, *args, **options)
+
+    async def _section(self, add: Callable[[Any], None], section: Any) -> Any:
+        answers: list[Any] = []
+        section.answer = answers.append
+        add(section)
+        self._batcher.flush()
+        [answer] = answers
+        if isinstance(answer, Exception):
+            raise answer
+        check_word(answer)
+        return answer
 
     async def _after_quarantine(self, ask: Callable[[], Any]) -> Any:
         answer = await ask()

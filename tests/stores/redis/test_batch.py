@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from redis_requests import at_once
 from redis_servers import RedisServer, find_servers
 
 from trioqueue._errors import Closed, Incompatible, OutcomeUnknown, StoreFull, StoreUnavailable
@@ -56,22 +57,6 @@ def client(each_redis: RedisServer) -> Iterator[Any]:
 
 def written(store: RedisStore) -> int:
     return store._transport.statistics().requests
-
-
-async def at_once(*requests: Callable[[], Awaitable[Any]]) -> list[Any]:
-    """Makes requests of one moment, in whatever order; gives their answers or errors, in the order given."""
-    answers: list[Any] = [None] * len(requests)
-
-    async def ask(number: int) -> None:
-        try:
-            answers[number] = await requests[number]()
-        except Exception as error:
-            answers[number] = error
-
-    async with trio.open_nursery() as nursery:
-        for number in range(len(requests)):
-            nursery.start_soon(ask, number)
-    return answers
 
 
 def queued(client: Any, store: RedisStore, entity: Entity) -> list[bytes]:

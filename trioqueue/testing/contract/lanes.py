@@ -81,6 +81,16 @@ async def check_nothing_overtakes_what_was_fetched(harness: StoreHarness) -> Non
         assert await _line(harness, A) == "u1 u2 u3 4 5"
 
 
+async def check_a_smaller_batch_takes_back_nothing(harness: StoreHarness) -> None:
+    """What was fetched once counts as fetched, whatever was asked for since."""
+    async with open_client(harness) as sender, open_pod(harness) as pod:
+        await sender.send(A, b"1", b"2", b"3", b"4", b"5")
+        claimed = await pod.begin(A, fetch=4)
+        assert texts(expect(Next, await pod.commit(A, claimed, want=1))) == [b"2"]
+        await hurry(sender, A, "u1")
+        assert await _line(harness, A) == "2 3 4 u1 5"
+
+
 async def check_a_head_in_a_backoff_is_not_overtaken(harness: StoreHarness) -> None:
     """Nor is anything else that its worker had fetched, now or by whoever comes next."""
     async with open_client(harness) as sender, open_pod(harness) as pod:

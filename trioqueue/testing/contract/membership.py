@@ -4,7 +4,7 @@ from trioqueue._errors import Incompatible
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import Claimed, Group, Later, LeaseLost, Outgoing
+from trioqueue.stores.contract import Claimed, Group, Later, LeaseLost, Next, Outgoing
 from trioqueue.stores.reports import Silent, StoreStatistics, Wake
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import (
@@ -173,6 +173,24 @@ async def check_a_crash_counts_for_the_suspect_alone(harness: StoreHarness) -> N
                 await fourth.store.release(fourth.member, B, claimed.epoch, "handoff")
                 claimed = await fourth.begin(A)
                 assert (claimed.crashes, claimed.proven, texts(claimed)) == (0, False, [b"2"])
+
+
+async def check_a_suspect_that_is_settled_lets_others_come(harness: StoreHarness) -> None:
+    """Others of its entity come many at a time again, and another suspect of its pod; also once it was let go of."""
+    async with open_pod(harness) as first, open_pod(harness) as second:
+        for entity in (A, B):
+            await first.store.send(group(entity, b"1", b"2", b"3"), member=first.member)
+            await first.begin(entity)
+        await die_again_with(harness, first, second, A, B)
+        async with open_pod(harness) as pod:
+            await silence(harness, pod)
+            await pod.store.reap(pod.member, second.silent)
+            suspect = await pod.begin(A)
+            assert await pod.claim(B) == Later()
+            assert await pod.store.release(pod.member, A, suspect.epoch, "handoff")
+            suspect = await pod.begin(B)
+            assert texts(suspect) == [b"1"]
+            assert texts(expect(Next, await pod.commit(B, suspect, want=5))) == [b"2", b"3"]
 
 
 async def check_a_suspect_that_waits_gives_way_to_the_next(harness: StoreHarness) -> None:

@@ -255,8 +255,12 @@ while at <= #ARGV do
         end
     end
     if not answer then -- the entity goes on
-        if want > 0 then
-            local commands = batch(Q, alone and 1 or want)
+        local commands = want > 0 and batch(Q, alone and 1 or want)
+        if commands and #commands == 0 then -- what was fetched is gone, and none of us has taken it
+            redis.call('HSET', E, 'mode', 'parked', 'done', reached, 'fetched', reached)
+            redis.call('ZREM', WAKE, name)
+            answer = 'PARKED'
+        elseif commands then
             redis.call('HSET', E, 'done', reached, 'fetched', math.max(fetched, reached + #commands))
             answer = { 'NEXT', time_us(), ids or {}, commands }
         else

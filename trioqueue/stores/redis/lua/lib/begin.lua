@@ -2,7 +2,8 @@
 
 local epoch_floor, kept_floor -- read once a call, and as it is stored
 
--- Stores the highest epoch that was given; to be called before anything that may fail.
+-- Stores the highest epoch that was given, once a call.  If the call fails before, nobody was told any of its epochs, and
+-- each is in its entity's hash, above which the next claim goes.
 local function keep_floor()
     if epoch_floor ~= kept_floor then
         kept_floor = epoch_floor

@@ -96,12 +96,13 @@ local function tell_marks(x, to)
 end
 
 -- Takes x away from its owner, who may have declined its head: to another pod, to ready, if it is paused (is_paused) among
--- those, or, with nothing queued (queued), out of the store.  The first write is one that a full server allows.
+-- those, or, with nothing queued (queued), out of the store.  Its first write raises where the type's key is another's, so
+-- that its owner still has it; whoever calls it has written something before that a full server allows.
 local function let_go(x, owner, declined)
+    redis.call('ZADD', x.load, 'XX', 'INCR', '-1', owner)
     redis.call('ZREM', OWNED, x.name)
     redis.call('ZREM', WAKE, x.name)
     redis.call('ZREM', MARKED, x.name)
-    redis.call('ZADD', x.load, 'XX', 'INCR', '-1', owner)
     if x.is_paused then
         redis.call('HSET', x.e, 'mode', 'paused')
         redis.call('HDEL', x.e, 'owner', 'overruled', 'eager')
