@@ -85,12 +85,11 @@ MUTANTS: dict[str, Change] = {
     "a commit looks at the usual fields alone": ("> 3 + (h[3]", "> 99 + (h[3]"),
     "a quarantine stands beside what is read": ("if meta[1] and not meta[2] and", "if meta[1] and"),
     "held back beside what is read": ("end\nnote_serving()\nreturn 1", "end\nreturn 1"),
-    "claimed with its placement though its type is held": (
-        "and not x.urgent and not held_types",
-        "and not x.urgent",
-    ),
     "an epoch leaves no floor": ("redis.call('HSET', META, 'epoch_floor', text(epoch_floor))", ""),
-    "an urgent command is not in the first batch": ("x.length == 0 and not x.urgent and", "x.length == 0 and"),
+    "an urgent command is not in the first batch": (
+        "x.length == 0 and not x.urgent and",
+        "x.length == 0 and",
+    ),
     "a pause of the store is a silence": ("if gap < 0 or gap > 2 * heartbeat then", "if false then"),
     "moved before it is due": ("foreign = time_us(), 9, 0", "foreign = time_us() + 5000000, 9, 0"),
     "a copy of a move is not looked at": (
@@ -174,7 +173,10 @@ MUTANTS: dict[str, Change] = {
         "if false then\n    mode = ''",
     ),
     "claimed although it is paused": ("if h[11] or held_types and #commands", "if held_types and #commands"),
-    "claimed although its type is held": ("if h[11] or held_types and #commands", "if h[11] or nil and #commands"),
+    "claimed although its type is held": (
+        "if h[11] or held_types and #commands",
+        "if h[11] or nil and #commands",
+    ),
     "a commit goes on with what is paused": (
         "local held = paused or held_types",
         "local held = held_types",
