@@ -35,6 +35,7 @@ from trioqueue import (
 )
 from trioqueue.cli.errors import Terminated, run_reporting, told_of
 from trioqueue.stores.redis.keys import Keys
+from trioqueue.stores.redis.layout import LAYOUT
 
 
 @command("note")
@@ -158,7 +159,7 @@ def test_error_of_a_pod_process(nobody: str, tmp_path: Path) -> None:
 async def test_keys_that_are_laid_out_otherwise(
     field: str, value: int, what: str, clean_redis: RedisServer
 ) -> None:
-    meta = {"layout": 1, "partitions": 1, field: value}
+    meta = {"layout": LAYOUT, "partitions": 1, field: value}
     with clean_redis.client() as client:
         client.hset(Keys("tq").meta, mapping=meta)
 

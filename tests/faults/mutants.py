@@ -43,8 +43,8 @@ SCRIPTS: dict[str, list[Edit]] = {
     "claim takes the entity out of wake": [
         (
             "lib/begin.lua",
-            "    local state = redis.call('GET', x.s)",
-            "    local state = redis.call('GET', x.s)\n    redis.call('ZREM', WAKE, x.name)",
+            "    redis.call('HSET', x.e, 'mode', 'active',",
+            "    redis.call('ZREM', WAKE, x.name)\n    redis.call('HSET', x.e, 'mode', 'active',",
         )
     ],
     "no quarantine": [("join.lua", "if not fresh or known ~= '' then", "if false then")],

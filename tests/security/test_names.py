@@ -29,6 +29,7 @@ from trioqueue import (
 )
 from trioqueue._names import MAX_ENTITY_ID, entity_id_text, legal_entity_type
 from trioqueue.stores.redis.keys import Keys
+from trioqueue.stores.redis.layout import LAYOUT
 from trioqueue.stores.redis.replies import entity_of
 from trioqueue.stores.redis.resp import pack
 
@@ -135,7 +136,7 @@ async def test_every_legal_id_works_from_end_to_end(clean_redis: RedisServer) ->
         keys = [key.decode() for key in client.keys("*")]
         assert all(key.startswith("{tq:0}:") for key in keys)
         assert len([key for key in keys if key.startswith("{tq:0}:s:thing:")]) == len(LEGAL)
-        assert client.hget("{tq:0}:meta", "layout") == b"1", "nobody's id has touched it"
+        assert client.hget("{tq:0}:meta", "layout") == b"%d" % LAYOUT, "nobody's id has touched it"
 
 
 async def test_no_illegal_id_gets_anywhere(clean_redis: RedisServer) -> None:

@@ -85,10 +85,6 @@ MUTANTS: dict[str, Change] = {
     "a commit looks at the usual fields alone": ("> 3 + (h[3]", "> 99 + (h[3]"),
     "a quarantine stands beside what is read": ("if meta[1] and not meta[2] and", "if meta[1] and"),
     "held back beside what is read": ("end\nnote_serving()\nreturn 1", "end\nreturn 1"),
-    "claimed with its placement though its type is held": (
-        "and not x.urgent and not held_types",
-        "and not x.urgent",
-    ),
     "an epoch leaves no floor": ("redis.call('HSET', META, 'epoch_floor', text(epoch_floor))", ""),
     "an urgent command is not in the first batch": (
         "x.length == 0 and not x.urgent and",
