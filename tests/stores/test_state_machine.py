@@ -213,7 +213,6 @@ MUTANTS: dict[str, Change] = {
         "math.max(0, tonumber(h[1] or 0) - tonumber(h[2] or 0) - settled)",
         "0",
     ),
-    "an urgent child spares what its parent has settled": ("name == parent and pops or 0", "0"),
     "an urgent command is the last": ("if behind then", "if false then"),
     "the newest of the urgent is the first": ("while waits(high) do", "while false do"),
     "a retry gives a place of what was fetched up": (

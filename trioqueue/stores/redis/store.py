@@ -50,6 +50,7 @@ from trioqueue.stores.redis.parking import Waiter
 from trioqueue.stores.redis.replicas import Replicas, open_replicas
 from trioqueue.stores.redis.replies import (
     FOREIGN_KEY,
+    REFUSALS,
     WITHDRAWALS,
     Sieve,
     Wait,
@@ -152,14 +153,14 @@ class RedisStore:
     ) -> ClaimAnswer:
         section = ClaimSection(member, ClaimWish(entity, have, fetch, eager))
         answer = await self._section(self._batcher.claim, section)
-        while answer.__class__ is bytes and await self._is_quarantine(answer):
+        while answer.__class__ is bytes and answer in REFUSALS and await self._is_quarantine(answer):
             answer = await self._section(self._batcher.claim, section)
         return claim_answer(answer)
 
     async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
         section = CommitSection(member, commit)
         answer = await self._section(self._batcher.commit, section)
-        while answer.__class__ is bytes and await self._is_quarantine(answer):
+        while answer.__class__ is bytes and answer in REFUSALS and await self._is_quarantine(answer):
             answer = await self._section(self._batcher.commit, section)
         if answer == b"TOO_LARGE":
             check_commit(commit)
@@ -168,7 +169,7 @@ class RedisStore:
     async def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:
         section = ReleaseSection(member, entity, epoch, why)
         answer = await self._section(self._batcher.release, section)
-        while await self._is_quarantine(answer):
+        while answer in REFUSALS and await self._is_quarantine(answer):
             answer = await self._section(self._batcher.release, section)
         return answer == b"OK"
 
