@@ -344,6 +344,9 @@ class Worker:
             return "handoff"
         if self.lets_go():
             return "handoff"
+        if isinstance(answer, Next):  # there is work, and none of it in hand
+            await self._claim()
+            return None
         if isinstance(answer, Backoff):
             cause = await rest.last(min(answer.seconds, self._incarnation.longest_sleep), parked=False)
             return await self._rise(None if cause is OVER else cause)
@@ -351,7 +354,6 @@ class Worker:
             self._incarnation.suspects.append(self)
             cause = await rest.last(LATER_PAUSE, parked=False)
             return await self._rise(None if cause is OVER else cause)
-        assert not isinstance(answer, Next), "there is work"
         self.begun_at = math.inf
         if self.kept.left():
             cause = await rest.last(self._longest_rest(), parked=True)
