@@ -85,10 +85,10 @@ async def test_what_came_while_the_process_stood_still_is_read_before_the_verdic
             doubts.append(await watch.wait(wire))
 
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()  # a machine that stands still does so before silence counts
             watch.begin()
             nursery.start_soon(wait)
-            nursery.start_soon(read)
-            await trio.testing.wait_all_tasks_blocked()
             time.sleep(1.5 * LIMIT)  # noqa: ASYNC251  the process stands still
             await trio.testing.wait_all_tasks_blocked()
             assert doubts == []
