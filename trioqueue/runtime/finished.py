@@ -129,6 +129,48 @@ def log_retry(entity: Entity, envelope: Envelope, attempt: int, wait: float, err
     )
 
 
+def log_failed_query(entity: Entity, envelope: Envelope, error: BaseException) -> None:
+    """Has the log say that a query failed, which is not tried again."""
+    logger.warning(
+        "%s of %s failed: %r",
+        envelope.name,
+        entity,
+        error,
+        extra={"event": "query_failed", "entity": str(entity), "command_id": envelope.command_id},
+    )
+
+
+def log_paused(entity: Entity, envelope: Envelope, why: str, error: BaseException) -> None:
+    """Has the log say that an entity waits for an operator."""
+    logger.error(
+        "%s waits for an operator: %s",
+        entity,
+        why,
+        exc_info=error,
+        extra={"event": "paused", "entity": str(entity), "command_id": envelope.command_id},
+    )
+
+
+def log_dead(
+    entity: Entity,
+    envelope: Envelope | None,
+    command_id: str,
+    attempts: int,
+    outcome: Outcome,
+    error: BaseException,
+) -> None:
+    """Has the log say that a command is given up."""
+    logger.error(
+        "%s of %s is a dead letter after %d attempts: %s",
+        envelope.name if envelope else "a command that can't be decoded",
+        entity,
+        attempts,
+        outcome.value,
+        exc_info=error,
+        extra={"event": "dead_letter", "entity": str(entity), "command_id": command_id},
+    )
+
+
 def why_paused(envelope: Envelope, error: BaseException) -> str:
     """Says why an entity waits for an operator."""
     return f"{envelope.name} {envelope.command_id} failed for good: {failed_outcome(error).value}"[:MAX_WHY]

@@ -5,7 +5,6 @@ import logging
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from heapq import nsmallest
 
 import trio
@@ -200,9 +199,8 @@ class Incarnation:
         """Gives what ends rests of so many seconds."""
         parking = self._parkings.get(seconds)
         if parking is None:
-            assert self._nursery is not None
             parking = self._parkings[seconds] = Parking(seconds)
-            self._context.run(partial(self._nursery.start_soon, parking.run, name=f"rests of {seconds:g} s"))
+            self._spawn(parking.run, name=f"rests of {seconds:g} s")
         return parking
 
     # -------------------------------------------------------------------------------- work comes in
@@ -309,8 +307,13 @@ class Incarnation:
             return
         self.counts.created += worker.answer is None
         worker.started = True
-        # In a context that is nobody's: else whoever wakes a worker would lend it theirs.
-        self._context.run(partial(self._nursery.start_soon, worker.run, cause, name=str(worker.entity)))
+        self._spawn(worker.run, cause, name=str(worker.entity))
+
+    def _spawn(self, run: Callable[..., Awaitable[None]], *arguments: object, name: str) -> None:
+        """Starts a child in a context that is nobody's: else whoever wakes a worker would lend it theirs."""
+        nursery = self._nursery
+        assert nursery is not None
+        self._context.run(lambda: nursery.start_soon(run, *arguments, name=name))
 
     # -------------------------------------------------------------------------------- what was put off
     def look_at_due(self, seconds: float = 0.0) -> None:

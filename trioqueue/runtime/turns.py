@@ -8,7 +8,6 @@ Turns may be gathered into one commit (`commit="group"`): each is handled on the
 whose encoded form is the copy to go back to, and all stand or fall together.  See `settling.py` for what ends a group.
 """
 
-import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Sequence, Set
 from functools import partial
@@ -56,6 +55,9 @@ from trioqueue.runtime.finished import (
     failed_outcome,
     is_wanted,
     letter_of,
+    log_dead,
+    log_failed_query,
+    log_paused,
     log_retry,
     why_paused,
     withdrawn_of,
@@ -75,8 +77,6 @@ from trioqueue.stores.contract import (
     Reply,
 )
 from trioqueue.stores.reports import Queued
-
-logger = logging.getLogger("trioqueue.worker")
 
 NO_CANCELS: frozenset[str] = frozenset()
 """Of an entity none of whose callers has gone; one for all of them, as a pod may hold tens of thousands."""
@@ -358,10 +358,8 @@ class Turns:
         # What it will be known by, noted now: another claim may come before it begins, and counts anew.
         assert self.epoch is not None
         known_by = (self.epoch, self._done + ahead, 1 if ahead else self._attempts + 1)
-        make_context = partial(self._context, settle)
-        return Running(
-            queued, envelope, bound, command, until, known_by, nursery, slot, make_context, self._facts
-        )
+        make = partial(self._context, settle)
+        return Running(queued, envelope, bound, command, until, known_by, nursery, slot, make, self._facts)
 
     async def run(self, running: Running, provided: Any, scope: TurnScope) -> Ending | None:
         """Runs a handler, unless its caller has gone meanwhile; None: it was let go of."""
@@ -423,9 +421,9 @@ class Turns:
     def _has_changed(self, frozen: bytes | None) -> bool:
         """Says whether the handler did that to the state, and not only its class: a default, a field, an upcast."""
         state = self.service.state
-        if frozen is None or state is None:
-            return False
-        return frozen != self._encoded(state, self._thawed(state))
+        return (
+            frozen is not None and state is not None and frozen != self._encoded(state, self._thawed(state))
+        )
 
     def _context(self, settle: Callable[[], Awaitable[bool]], running: Running) -> Context:
         envelope = running.envelope
@@ -516,7 +514,6 @@ class Turns:
         queued: Queued | None = None,
     ) -> Finished:
         """Settles a command otherwise; `queued`: what lay in the mailbox, if it may become a dead letter."""
-        command_id = envelope.command_id
         match verdict:
             case TryAgain(wait, error):
                 self._counts.failed += 1
@@ -530,13 +527,7 @@ class Turns:
                 if not bound.handler.info.is_query:
                     assert queued is not None
                     return self._give_up(queued, envelope, error, want, ran=True)
-                logger.warning(
-                    "%s of %s failed: %r",
-                    envelope.name,
-                    self._entity,
-                    single_leaf(error),
-                    extra={"event": "query_failed", "entity": str(self._entity), "command_id": command_id},
-                )
+                log_failed_query(self._entity, envelope, single_leaf(error))
                 outcome = failed_outcome(error)
             case Rejected(rejection):
                 fields = rejection_fields(self._codec, rejection) if is_wanted(envelope) else None
@@ -552,13 +543,7 @@ class Turns:
         if self.service.policy.on_exhausted == "dead_letter":
             return self._bury(queued, envelope, error, want, ran=ran)
         self.paused_why = why_paused(envelope, error)
-        logger.error(
-            "%s waits for an operator: %s",
-            self._entity,
-            self.paused_why,
-            exc_info=error,
-            extra={"event": "paused", "entity": str(self._entity), "command_id": envelope.command_id},
-        )
+        log_paused(self._entity, envelope, self.paused_why, error)
         return Finished(self._commit(pause=self.paused_why, failed=self._crashes == 0))
 
     def _bury(
@@ -570,15 +555,7 @@ class Turns:
         command_id = (
             envelope.command_id if envelope else f"{self.epoch:x}-{self._done + self._ahead}.undecodable"
         )
-        logger.error(
-            "%s of %s is a dead letter after %d attempts: %s",
-            envelope.name if envelope else "a command that can't be decoded",
-            self._entity,
-            attempts,
-            outcome.value,
-            exc_info=error,
-            extra={"event": "dead_letter", "entity": str(self._entity), "command_id": command_id},
-        )
+        log_dead(self._entity, envelope, command_id, attempts, outcome, error)
         letter = letter_of(
             self._codec,
             self._entity,
