@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 import trio
+from faults.fleet_processes import until
 from faults.lab import Lab, open_lab
 from faults.proxy import Fault, How, Proxy
 from faults.shelf_pod import LEASE
 from redis_servers import RedisServer
 
 SHELVES = ("a", "b", "c", "d")
+
+
+ENOUGH = 20
+"""Sends that are confirmed in a story, at least."""
 
 
 async def resets(proxies: list[Proxy]) -> None:
@@ -105,9 +110,11 @@ async def test_a_disturbed_connection_costs_time_alone(
         async with sending(lab):
             await disturb(lab.proxies)
             lab.history.fault()
+            # However slow the machine and the line are.
+            await until(lambda: len(lab.history.confirmed_at) >= ENOUGH)
         for proxy in lab.proxies:
             proxy.delay, proxy.piece, proxy.rate = 0.0, 65_536, float("inf")
-        (await lab.verdict()).assert_clean(confirmed=20)
+        (await lab.verdict()).assert_clean(confirmed=ENOUGH)
 
 
 @pytest.mark.parametrize("kind", ["commit", "send"])
