@@ -86,7 +86,9 @@ async def test_what_came_while_the_process_stood_still_is_read_before_the_verdic
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
-            await trio.testing.wait_all_tasks_blocked()  # a machine that stands still does so before silence counts
+            await (
+                trio.testing.wait_all_tasks_blocked()
+            )  # a machine that stands still does so before silence counts
             watch.begin()
             nursery.start_soon(wait)
             time.sleep(1.5 * LIMIT)  # noqa: ASYNC251  the process stands still
