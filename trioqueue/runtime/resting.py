@@ -1,8 +1,8 @@
 """How workers rest, and what ends a rest.
 
 A worker rests *parked*, when its entity has no work, or because its head waits: then no hint starts that earlier.
-Where it has nothing open, it dozes when it is parked: its task has ended, and what wakes it starts another one.  That
-takes as long as waking a task, and a pod may hold tens of thousands of them.
+Where it has nothing open, it dozes when it is parked: its task has ended, and what wakes it starts another one.  To
+start a task takes some microseconds more than to wake one, and a pod may hold tens of thousands that rest.
 
 Each rest without work is as long as any other of its kind, so they end in the order in which they began, and that is
 all that `Parking` keeps: no deadline for each.  Others, such as that of an entity that is kept awake, have their own.
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 OVER = "over"
 """In place of what woke a worker: its rest was over."""
 
-
 AT_ONCE = 250
 """Rests that are ended before other tasks have their turn: to let go of ten thousand entities takes a pod a second."""
 
@@ -35,9 +34,8 @@ class Rest:
 
     def __init__(self, worker: "Worker") -> None:
         self._worker = worker
-        self._parking: Parking | None = (
-            None  # what ends its rest; None: a claim does, or it does not rest there
-        )
+        # What ends its rest; None: a claim does, or it does not rest there.
+        self._parking: Parking | None = None
         # Which task rests; not None exactly while it may be woken, by setting it to None and rescheduling.
         self._task: trio.lowlevel.Task | None = None
         self.dozes = False  # it rests without a task
@@ -97,10 +95,8 @@ class Rest:
 
     def take_claim(self, answer: object) -> None:
         """Gives it the claim that `reserve` announced."""
-        self.claiming = False
-        self.hinted = (
-            False  # what it was told of, the claim has looked for; what it is told of from now on, it has not
-        )
+        # What it was told of, the claim has looked for; what it is told of from now on, it has not.
+        self.claiming = self.hinted = False
         if not self.end(answer):
             self.hinted = True  # it was woken by something else: what the claim found, it looks for itself
 

@@ -72,7 +72,7 @@ class TurnScope:
 _scope_of_task: contextvars.ContextVar[TurnScope | None] = contextvars.ContextVar(
     "trioqueue_turns", default=None
 )
-"""Where the handler runs that this task was started by, or what ran there when it was; see `turn_of_this_task`."""
+"""Of the task itself, or of the one whose handlers have started it; see `turn_of_this_task`."""
 
 
 @attrs.define(eq=False)
