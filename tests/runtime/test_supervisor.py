@@ -8,8 +8,19 @@ import trio
 from fleet import Fleet, Ledger, Note
 from trio.testing import MockClock
 
-from trioqueue import AtomicQueues, Command, Drain, Lease, Registry, command, entity_id, open_atomic_queues
+from trioqueue import (
+    AtomicQueues,
+    Command,
+    Drain,
+    Entity,
+    Lease,
+    Registry,
+    command,
+    entity_id,
+    open_atomic_queues,
+)
 from trioqueue.runtime.incarnation import Incarnation
+from trioqueue.runtime.supervisor import SHOWN, _shown
 
 TTL_AND_GRACE = Lease().ttl + Lease().grace
 
@@ -309,3 +320,10 @@ async def test_an_error_of_the_library_leaves_the_block_unwrapped(autojump_clock
             incarnation_of(queues)._attend_to = broken  # type: ignore[method-assign, assignment]
             await trio.sleep_forever()
     fleet.audit()
+
+
+def test_a_line_of_the_log_names_a_few() -> None:
+    many = [Entity("rock", str(number)) for number in range(SHOWN + 3)]
+    assert _shown(many[:2]) == "rock/0, rock/1"
+    assert _shown(many[:SHOWN]).endswith(f"rock/{SHOWN - 1}")
+    assert _shown(many).endswith(f"rock/{SHOWN - 1} and 3 more")
