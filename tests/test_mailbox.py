@@ -1,11 +1,12 @@
-"""The one sentence that says why nothing happens with an entity: a table of what is seen, and what is said of it."""
+"""The sentences that says why nothing happens with an entity: a table of what is seen, and what is said of it."""
 
 from typing import Any
 
 import pytest
 
 from trioqueue import Codec, Entity, Head, Mailbox
-from trioqueue._mailbox import SILENT_FOR, UNDECODABLE, explain, mailbox_of
+from trioqueue._explaining import SILENT_FOR, explain
+from trioqueue._mailbox import UNDECODABLE, mailbox_of
 from trioqueue.messages.envelope import Envelope, encode_envelope
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.reports import Inspection, Queued

@@ -29,6 +29,7 @@ from trioqueue._errors import (
     TrioqueueError,
     UnknownCommand,
 )
+from trioqueue._looking import Lane, Lanes, Pod, QueuedCommand, RawState
 from trioqueue._mailbox import Head, Mailbox
 from trioqueue._names import Entity
 from trioqueue._open import open_atomic_queues
@@ -92,6 +93,8 @@ __all__ = [
     "Head",
     "Incompatible",
     "Instrument",
+    "Lane",
+    "Lanes",
     "Lease",
     "Limits",
     "Mailbox",
@@ -101,10 +104,13 @@ __all__ = [
     "NotReplicated",
     "OutcomeUnknown",
     "PayloadTooLarge",
+    "Pod",
     "PodLostLease",
     "PodsDied",
     "Query",
+    "QueuedCommand",
     "RawCommand",
+    "RawState",
     "Receipt",
     "ReentrantCall",
     "Registry",

@@ -1,18 +1,27 @@
 """Looking into a fleet and steering it: what an operator does with entities, types and dead letters."""
 
 import base64
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import attrs
 
 from trioqueue._errors import DecodeError
-from trioqueue._mailbox import Mailbox, explain, mailbox_of
-from trioqueue._names import Entity, entity_id_text, legal_entity_type
-from trioqueue.messages.codec import Codec
+from trioqueue._explaining import Buried, Callee, explain, explain_all
+from trioqueue._looking import Looking, named
+from trioqueue._mailbox import UNDECODABLE, Mailbox, mailbox_of
+from trioqueue._names import Entity, legal_entity_type
 from trioqueue.messages.envelope import decode_envelope
+from trioqueue.protocol.lifecycle import Mode
 from trioqueue.protocol.outcome import Kind, Outcome
-from trioqueue.stores.contract import CHUNK, KEEP_CANCELLED_MS, Purged, Store
+from trioqueue.stores.contract import CHUNK, KEEP_CANCELLED_MS, Purged
 from trioqueue.stores.reports import Letter, Queued
+
+BUSY = 1000
+"""Entities with work among whose first commands is looked for the one that a handler waits for."""
+
+DEEP = 50
+"""Of these, the ones of whose mailboxes more than the first command is read."""
 
 OPERATOR = "by an operator"
 
@@ -52,36 +61,77 @@ class DeadLetter:
     envelope: bytes = attrs.field(repr=False)
 
 
-class Operating:
+class Operating(Looking):
     """The part of the queues that looks and steers."""
-
-    _store: Store
-    _codec: Codec
-
-    if TYPE_CHECKING:
-
-        def _check_open(self) -> None: ...
 
     # -------------------------------------------------------------------------------- looking
     async def inspect(self, entity_type: str, entity_id: object, /) -> Mailbox:
         """Reads all that the store knows of an entity, at one moment, in one round trip and without waking it."""
         self._check_open()
-        entity = _entity(entity_type, entity_id)
+        entity = named(entity_type, entity_id)
         return mailbox_of(self._codec, entity, await self._store.inspect(entity))
 
     async def explain(self, entity_type: str, entity_id: object, /) -> str:
-        """Says in one sentence why nothing happens with an entity, or what will."""
-        return explain(await self.inspect(entity_type, entity_id))
+        """Says in a few sentences why nothing happens with an entity, or what will.
+
+        It is asked for in some round trips, so that what is said of the entity, of its commands that are put off, of
+        its dead letters and of whom its handler waits for is not of one moment.  Looked through are the thousand
+        commands that are due next in the whole fleet, the newest hundred dead letters of the type, and where a handler
+        runs, the first commands of up to a thousand entities with work.
+        """
+        self._check_open()
+        entity = named(entity_type, entity_id)
+        seen = await self._store.inspect(entity)
+        box = mailbox_of(self._codec, entity, seen)
+        callee = await self._callee(entity) if box.mode == Mode.ACTIVE else None
+        put_off = [
+            (one, max(0.0, (one.due_at or 0.0) - seen.now_us / 1e6))
+            for one in await self.put_off(entity_type, entity_id)
+        ]
+        return explain_all(
+            box, callee=callee, put_off=put_off, buried=await self._buried(entity, seen.now_us / 1e6)
+        )
+
+    async def _callee(self, entity: Entity) -> Callee | None:
+        """Finds the command that an entity's handler has sent and waits for, where it has."""
+        name, found = str(entity), await self._store.lanes(BUSY)
+        deeper = [lane for lane in found.lanes if lane.queued > 1][:DEEP]
+        for lane in (*found.lanes, *deeper):
+            first: Sequence[Queued] = () if lane.head is None else (lane.head,)
+            if lane in deeper:
+                first = await self._store.queued(lane.entity, 0, CHUNK)
+            for queued in first:
+                envelope = self._envelope(lane.entity, queued)
+                if envelope.chain and envelope.chain[-1] == name:
+                    said = explain(await self.inspect(*lane.entity))
+                    waited = max(0.0, (found.now_us - queued.accepted_us) / 1e6)
+                    return Callee(str(lane.entity), envelope.name, envelope.command_id, waited, said)
+        return None
+
+    async def _buried(self, entity: Entity, now: float) -> Buried | None:
+        """Finds the newest dead letter of an entity."""
+        letters = [
+            letter
+            for letter in await self.dead_letters(entity.type, newest=True)
+            if letter.entity_id == entity.id
+        ]
+        if not letters:
+            return None
+        last = letters[0]
+        died = max(0.0, now - last.died_at)
+        command = last.command or UNDECODABLE
+        return Buried(command, last.command_id, died, last.attempts, last.error, len(letters) - 1)
 
     async def dead_letters(
-        self, entity_type: str, /, *, offset: int = 0, count: int = 100
+        self, entity_type: str, /, *, offset: int = 0, count: int = 100, newest: bool = False
     ) -> list[DeadLetter]:
         """Reads dead letters of a type, oldest first.
 
         Args:
             entity_type: The type.
-            offset: How many of the oldest to leave out.
+            offset: How many of the first to leave out.
             count: How many to read at most.
+            newest: Has the newest come first.
 
         Raises:
             ValueError: `offset` is below 0, or `count` below 1.
@@ -90,7 +140,7 @@ class Operating:
         if offset < 0 or count < 1:
             raise ValueError(f"offset is 0 or more and count 1 or more, not {offset} and {count}")
         kind = legal_entity_type(entity_type)
-        letters = await self._store.letters(kind, offset, count)
+        letters = await self._store.letters(kind, offset, count, newest=newest)
         return [self._dead_letter(letter) for letter in letters]
 
     def _dead_letter(self, letter: Letter) -> DeadLetter:
@@ -136,7 +186,7 @@ class Operating:
         self._check_open()
         if entity_id is None:
             return await self._store.hold(legal_entity_type(entity_type), why or OPERATOR)
-        return await self._store.pause(_entity(entity_type, entity_id), why or OPERATOR)
+        return await self._store.pause(named(entity_type, entity_id), why or OPERATOR)
 
     async def resume(self, entity_type: str, entity_id: object | None = None, /) -> bool:
         """Lets an entity go on that was paused, or all entities of a type that was.
@@ -150,7 +200,7 @@ class Operating:
         self._check_open()
         if entity_id is None:
             return await self._store.hold(legal_entity_type(entity_type), "")
-        return await self._store.pause(_entity(entity_type, entity_id), "")
+        return await self._store.pause(named(entity_type, entity_id), "")
 
     async def purge(self, entity_type: str, entity_id: object, /) -> int:
         """Takes all commands out of an entity's mailbox, unhandled; callers who wait get `CallCancelled`.
@@ -163,7 +213,7 @@ class Operating:
             How many were taken out.
         """
         self._check_open()
-        entity = _entity(entity_type, entity_id)
+        entity = named(entity_type, entity_id)
         outcome = self._codec.dumps(Outcome(Kind.CANCELLED).to_wire())
         purged = 0
         while commands := await self._store.queued(entity, 0, CHUNK):
@@ -205,10 +255,6 @@ class Operating:
         self._check_open()
         entity = Entity(letter.entity_type, letter.entity_id)
         return await self._store.redeliver(entity, letter.command_id, "nowhere")
-
-
-def _entity(entity_type: str, entity_id: object) -> Entity:
-    return Entity(legal_entity_type(entity_type), entity_id_text(entity_id))
 
 
 def _raw_of(record: dict[str, Any]) -> bytes:

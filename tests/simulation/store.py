@@ -29,8 +29,11 @@ from trioqueue.stores.contract import (
 from trioqueue.stores.reports import (
     Hint,
     Inspection,
+    Lanes,
     Letter,
+    PutOff,
     Queued,
+    Registrations,
     Report,
     Silent,
     StoreStatistics,
@@ -247,8 +250,21 @@ class SimulatedStore:
             f"purge {entity}", lambda server: server.purge(entity, commands, tell, outcome)
         )
 
-    async def letters(self, entity_type: str, offset: int, count: int) -> tuple[Letter, ...]:
-        return await self._ask("letters", lambda server: server.letters(entity_type, offset, count))
+    async def letters(
+        self, entity_type: str, offset: int, count: int, *, newest: bool = False
+    ) -> tuple[Letter, ...]:
+        return await self._ask(
+            "letters", lambda server: server.letters(entity_type, offset, count, newest=newest)
+        )
+
+    async def lanes(self, count: int) -> Lanes:
+        return await self._ask("lanes", lambda server: server.lanes(count))
+
+    async def registrations(self) -> Registrations:
+        return await self._ask("registrations", lambda server: server.registrations())
+
+    async def put_off(self, entity: Entity, count: int) -> tuple[PutOff, ...]:
+        return await self._ask(f"put off {entity}", lambda server: server.put_off(entity, count))
 
     async def redeliver(
         self, entity: Entity, command_id: str, where: Literal["head", "tail", "nowhere"], data: bytes = b""

@@ -20,14 +20,12 @@ import attrs
 from trioqueue._errors import PayloadTooLarge, StateTooLarge
 from trioqueue._names import Entity
 from trioqueue.messages.policy import MAX_COMMAND_BYTES, MAX_STATE_BYTES, Lease
+from trioqueue.stores.looking import Looking
 from trioqueue.stores.reports import (
     Hint,
-    Inspection,
-    Letter,
     Queued,
     Report,
     Silent,
-    StoreStatistics,
     Tick,
     Withdrawal,
     size_of,
@@ -328,7 +326,7 @@ class HeldLease(Protocol):
         ...
 
 
-class Store(Protocol):
+class Store(Looking, Protocol):
     """One client's way into the store.  Made by an `open_…` function of the store's module."""
 
     client: str
@@ -530,10 +528,6 @@ class Store(Protocol):
         """Holds all entities of a type back likewise, or with `why` "" lets them go on; False: it was so already."""
         ...
 
-    async def queued(self, entity: Entity, offset: int, count: int) -> tuple[Queued, ...]:
-        """Reads commands of a mailbox, from its head on."""
-        ...
-
     async def purge(
         self, entity: Entity, commands: Sequence[Queued], tell: Sequence[Purged], outcome: bytes
     ) -> bool:
@@ -541,10 +535,6 @@ class Store(Protocol):
 
         `tell` says of each who is told.  What a worker makes of them meanwhile will not stand.
         """
-        ...
-
-    async def letters(self, entity_type: str, offset: int, count: int) -> tuple[Letter, ...]:
-        """Reads dead letters of a type, oldest first."""
         ...
 
     async def redeliver(
@@ -557,24 +547,12 @@ class Store(Protocol):
         """
         ...
 
-    async def inspect(self, entity: Entity) -> Inspection:
-        """Reads all that there is about an entity, at one moment."""
-        ...
-
-    async def cancelled(self, entity: Entity) -> tuple[str, ...]:
-        """Reads which queued commands of an entity are marked as cancelled."""
-        ...
-
     async def state(self, entity: Entity) -> bytes | None:
         """Reads the state that was committed last, in one round trip."""
         ...
 
     async def result(self, command_id: str) -> bytes | None:
         """Reads the outcome of a command, if it is settled and still kept."""
-        ...
-
-    async def statistics(self) -> StoreStatistics:
-        """Counts what there is."""
         ...
 
     def hold_lease(

@@ -186,3 +186,65 @@ class Inspection:
     held_since_us: int | None = None
     held_why: str = ""
     state_bytes: int = 0
+    full_since_us: int | None = None  # a sender was refused then, as the mailbox held as many as it allows
+    full_limit: int = 0
+    quarantine_until_us: int | None = None  # the whole store's
+    owner_silent_us: int | None = None  # after so long without a heartbeat of its owner, others take over
+
+
+@attrs.frozen
+class Lane:
+    """An entity with commands, at a glance: where they wait, how many they are, and the first of them.
+
+    `mode`: "owned", "ready" or "paused"; `incarnation`: the number of the one that owns it.
+    """
+
+    entity: Entity
+    mode: Literal["owned", "ready", "paused"]
+    incarnation: int | None
+    queued: int
+    head: Queued | None
+
+
+@attrs.frozen
+class Lanes:
+    """Entities with commands, at one moment of the store's clock; `whole`: there are no others."""
+
+    now_us: int
+    lanes: tuple[Lane, ...]
+    whole: bool
+
+
+@attrs.frozen
+class Registration:
+    """A registered incarnation.
+
+    `renewed_us`: its last heartbeat; 0: it is leaving.  `silent_us`: after so long without one, others take over.
+    `owned`: entities; of these, `with_work` have commands.
+    """
+
+    incarnation: str
+    name: str
+    types: tuple[str, ...]
+    room: int
+    renewed_us: int
+    silent_us: int
+    owned: int
+    with_work: int
+
+
+@attrs.frozen
+class Registrations:
+    """All of them, at one moment of the store's clock."""
+
+    now_us: int
+    pods: tuple[Registration, ...]
+    quarantine_until_us: int | None = None
+
+
+class PutOff(NamedTuple):
+    """A command that is put off: when it is due (store time), its id, and itself."""
+
+    due_us: int
+    command_id: str
+    queued: Queued

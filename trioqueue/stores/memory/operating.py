@@ -1,14 +1,28 @@
 """What an operator asks of the in-process store."""
 
+from collections import Counter
 from collections.abc import Sequence
 from itertools import islice
+from typing import Literal
 
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Event, Mode
 from trioqueue.stores.contract import Purged
-from trioqueue.stores.memory.mailboxes import Mailboxes, client_of
-from trioqueue.stores.memory.records import Mailbox
-from trioqueue.stores.reports import Answered, Changed, Inspection, Letter, Queued, Wake
+from trioqueue.stores.memory.mailboxes import Mailboxes, client_of, number_of
+from trioqueue.stores.memory.records import Mailbox, Pod
+from trioqueue.stores.reports import (
+    Answered,
+    Changed,
+    Inspection,
+    Lane,
+    Lanes,
+    Letter,
+    PutOff,
+    Queued,
+    Registration,
+    Registrations,
+    Wake,
+)
 
 
 class Operating(Mailboxes):
@@ -115,10 +129,53 @@ class Operating(Mailboxes):
                 self._hint(client_of(box.owner), Changed(entity))
         return True
 
-    def letters(self, entity_type: str, offset: int, count: int) -> tuple[Letter, ...]:
+    def letters(self, entity_type: str, offset: int, count: int, *, newest: bool) -> tuple[Letter, ...]:
         """Reads dead letters; see `Store.letters`."""
         found = [Letter(self.died_us[one.command_id], *one) for one in self.dead[entity_type].values()]
-        return tuple(sorted(found)[offset : offset + count])
+        return tuple(sorted(found, reverse=newest)[offset : offset + count])
+
+    def lanes(self, count: int) -> Lanes:
+        """Glances at entities with commands; see `Store.lanes`."""
+        found, kinds, whole = list[Lane](), Counter[str](), True
+        for entity, box in self.mailboxes.items():
+            if not box.queue:
+                continue
+            mode: Literal["owned", "ready", "paused"] = "owned"
+            if box.mode is Mode.READY:
+                mode = "ready"
+            elif box.mode is Mode.PAUSED:
+                mode = "paused"
+            kind = f"ready {entity.type}" if mode == "ready" else mode
+            kinds[kind] += 1
+            if kinds[kind] <= count:
+                owner = number_of(box.owner) if box.owner else None
+                found.append(Lane(entity, mode, owner, len(box.queue), box.queue[0]))
+            else:
+                whole = False
+        return Lanes(self._now_us(), tuple(found), whole)
+
+    def registrations(self) -> Registrations:
+        """Reads which incarnations are registered; see `Store.registrations`."""
+        pods = [
+            Registration(
+                incarnation=incarnation,
+                name=pod.info.name,
+                types=tuple(sorted(pod.info.types)),
+                room=pod.room,
+                renewed_us=0 if pod.leaving else pod.renewed_us,
+                silent_us=_silent_us(pod),
+                owned=len(pod.owns),
+                with_work=sum(bool(self.mailboxes[entity].queue) for entity in pod.owns),
+            )
+            for incarnation, pod in self.pods.items()
+        ]
+        pods.sort(key=lambda pod: number_of(pod.incarnation))
+        return Registrations(self._now_us(), tuple(pods), self.quarantine_until_us)
+
+    def put_off(self, entity: Entity, count: int) -> tuple[PutOff, ...]:
+        """Reads what is put off for an entity; see `Store.put_off`."""
+        following = sorted(self.later.commands.values(), key=lambda one: one.due)[:count]
+        return tuple(PutOff(one.due[0], one.due[2], one.queued) for one in following if one.entity == entity)
 
     def inspect(self, entity: Entity) -> Inspection:
         """Reads all about an entity; see `Store.inspect`."""
@@ -147,4 +204,12 @@ class Operating(Mailboxes):
             held_since_us=held_since,
             held_why=held_why,
             state_bytes=len(state or b""),
+            owner_silent_us=_silent_us(pod) if pod else None,
+            full_since_us=box.full[0] if box.full else None,
+            full_limit=box.full[1] if box.full else 0,
+            quarantine_until_us=self.quarantine_until_us,
         )
+
+
+def _silent_us(pod: Pod) -> int:
+    return round((pod.info.lease.ttl + pod.info.lease.grace) * 1e6)

@@ -39,6 +39,8 @@ class Mailbox:
     )
     ready_since_us: int | None = None
     paused: tuple[int, str] | None = None  # since when, and why, it is held back
+    # When a sender was refused last, and how many commands it allows; forgotten with the last command.
+    full: tuple[int, int] | None = None
     # Command id -> when; cleared with the last command at the latest.
     cancels: dict[str, int] = attrs.Factory(dict[str, int])
 

@@ -137,6 +137,8 @@ class MemoryServer(Operating):
             if limit is not None and (terms is None or not terms.delay_us):
                 more[entity] += 1
                 if (len(box.queue) if box else 0) + more[entity] > limit:
+                    if box is not None:
+                        box.full = (self._now_us(), limit)
                     raise MailboxFull(str(entity), limit)
 
     def tell_progress(self, command_id: str, client: str, word: bytes) -> None:
@@ -317,6 +319,7 @@ class MemoryServer(Operating):
             self._withdraw(one)
         if not box.queue:
             box.cancels.clear()
+            box.full = None
             self._move(entity, Event.EMPTIED)
         elif commit.retry_ms is not None or commit.pause:
             self._move(entity, Event.BACKED_OFF)

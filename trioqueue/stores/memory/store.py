@@ -35,8 +35,11 @@ from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.reports import (
     Hint,
     Inspection,
+    Lanes,
     Letter,
+    PutOff,
     Queued,
+    Registrations,
     Report,
     Silent,
     StoreStatistics,
@@ -234,9 +237,11 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._server.purge(entity, commands, tell, outcome)
 
-    async def letters(self, entity_type: str, offset: int, count: int) -> tuple[Letter, ...]:
+    async def letters(
+        self, entity_type: str, offset: int, count: int, *, newest: bool = False
+    ) -> tuple[Letter, ...]:
         await trio.lowlevel.checkpoint()
-        return self._server.letters(entity_type, offset, count)
+        return self._server.letters(entity_type, offset, count, newest=newest)
 
     async def redeliver(
         self, entity: Entity, command_id: str, where: Literal["head", "tail", "nowhere"], data: bytes = b""
@@ -247,6 +252,18 @@ class MemoryStore:
     async def inspect(self, entity: Entity) -> Inspection:
         await trio.lowlevel.checkpoint()
         return self._server.inspect(entity)
+
+    async def lanes(self, count: int) -> Lanes:
+        await trio.lowlevel.checkpoint()
+        return self._server.lanes(count)
+
+    async def registrations(self) -> Registrations:
+        await trio.lowlevel.checkpoint()
+        return self._server.registrations()
+
+    async def put_off(self, entity: Entity, count: int) -> tuple[PutOff, ...]:
+        await trio.lowlevel.checkpoint()
+        return self._server.put_off(entity, count)
 
     async def cancelled(self, entity: Entity) -> tuple[str, ...]:
         await trio.lowlevel.checkpoint()

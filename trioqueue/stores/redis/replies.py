@@ -1,6 +1,7 @@
 """What the scripts answer, turned into words of the contract and into errors: the only place that knows both."""
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -45,7 +46,10 @@ from trioqueue.stores.reports import (
     Inspection,
     KeepAwake,
     Progress,
+    PutOff,
     Queued,
+    Registration,
+    Registrations,
     Report,
     Silent,
     Told,
@@ -69,6 +73,9 @@ REFUSALS = LOST | {b"WAIT"}
 
 FOREIGN_KEY = "a key with trioqueue's prefix holds something else, choose another prefix"
 """Says that somebody else writes to our keys."""
+
+_PUT_OFF = re.compile(rb"\d+ (\+?\d+) (\d+) ")
+"""What stands before the name and the envelope of a command that is put off."""
 
 GOES_ON = Next(0, ())
 """Says that there is work left, and nothing else, as most answers to a commit do."""
@@ -247,7 +254,7 @@ def claim_answer(answer: Any) -> ClaimAnswer:
 
 def inspection(answer: Any) -> Inspection:
     """Reads what inspect found."""
-    now, flat, queued, head, state, name, renewed, ready, held = answer
+    now, flat, queued, head, state, name, renewed, ready, held, quarantine, silent = answer
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
 
     def number(field: bytes) -> int | None:
@@ -255,6 +262,7 @@ def inspection(answer: Any) -> Inspection:
 
     since, _, why = fields.get(b"paused", b"").partition(b" ")
     held_since, _, held_why = (held or b"").partition(b" ")
+    full_since, _, full_limit = fields.get(b"full", b"").partition(b" ")
     return Inspection(
         now_us=now,
         mode=Mode(fields.get(b"mode", b"idle").decode()),
@@ -275,7 +283,43 @@ def inspection(answer: Any) -> Inspection:
         held_since_us=int(held_since) if held_since.isdigit() else None,
         held_why=held_why.decode(),
         state_bytes=state,
+        full_since_us=int(full_since) if full_since else None,
+        full_limit=int(full_limit or 0),
+        quarantine_until_us=int(quarantine) if quarantine else None,
+        owner_silent_us=int(silent) if silent else None,
     )
+
+
+def registrations(answer: Any) -> Registrations:
+    """Reads what pods found."""
+    now, quarantine, *pods = answer
+    return Registrations(
+        now,
+        tuple(
+            Registration(
+                incarnation=incarnation.decode(),
+                name=name.decode(),
+                types=tuple(types.decode().split()),
+                room=int(room),
+                renewed_us=int(renewed),
+                silent_us=int(silent),
+                owned=owned,
+                with_work=with_work,
+            )
+            for incarnation, name, types, room, renewed, silent, owned, with_work in pods
+        ),
+        int(quarantine) if quarantine else None,
+    )
+
+
+def put_off_of(due_us: int, command_id: bytes, kept: bytes) -> tuple[bytes, PutOff] | None:
+    """Reads what is kept of a command that is put off, with its entity's name; None: no script has put it there."""
+    found = _PUT_OFF.match(kept)
+    if found is None:
+        return None
+    size = int(found[2])
+    name, data = kept[found.end() : found.end() + size], kept[found.end() + size :]
+    return name, PutOff(due_us, command_id.decode(), queued_of(found[1] + b" " + data))
 
 
 def counters(meta: dict[bytes, bytes]) -> tuple[int, int, int]:

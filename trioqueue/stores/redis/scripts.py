@@ -37,6 +37,8 @@ NAMES: Final = (
     "purge",
     "redeliver",
     "inspect",
+    "glance",
+    "pods",
     "find",
     "waited",
 )

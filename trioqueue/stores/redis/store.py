@@ -46,6 +46,7 @@ from trioqueue.stores.redis.batch import (
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.layout import LAYOUT, PARTITIONS, check_server
 from trioqueue.stores.redis.lease import keep_lease, now
+from trioqueue.stores.redis.looking import RedisLooking
 from trioqueue.stores.redis.parking import Waiter
 from trioqueue.stores.redis.replicas import Replicas, open_replicas
 from trioqueue.stores.redis.replies import (
@@ -57,25 +58,18 @@ from trioqueue.stores.redis.replies import (
     check_word,
     claim_answer,
     commit_answer,
-    counters,
     element_of,
     entity_of,
     hint_of,
-    inspection,
-    queued_of,
-    scored,
     user_error,
 )
 from trioqueue.stores.redis.scripts import all_scripts, script
 from trioqueue.stores.redis.transport import Transport, open_transport
 from trioqueue.stores.reports import (
     Hint,
-    Inspection,
-    Letter,
     Queued,
     Report,
     Silent,
-    StoreStatistics,
     Tick,
     Withdrawal,
 )
@@ -86,7 +80,7 @@ QUARANTINE_POLL = 0.1
 """Seconds between two questions whether the quarantine has ended."""
 
 
-class RedisStore:
+class RedisStore(RedisLooking):
     """One client's way into one partition on Redis.  Made by `open_redis_store`."""
 
     def __init__(self, address: Address, keys: Keys, client: str) -> None:
@@ -413,27 +407,6 @@ class RedisStore:
         return bool(await self._call("redeliver", keys, arguments) == 1)
 
     # -------------------------------------------------------------------------------- reading
-    async def inspect(self, entity: Entity) -> Inspection:
-        keys = [*self._keys.entity(entity), self._keys.placement(entity.type)[1]]
-        return inspection(await self._call("inspect", keys, [str(entity)]))
-
-    async def queued(self, entity: Entity, offset: int, count: int) -> tuple[Queued, ...]:
-        key = self._keys.entity(entity)[1]
-        return tuple(map(queued_of, await self._read("LRANGE", key, offset, offset + count - 1)))
-
-    async def letters(self, entity_type: str, offset: int, count: int) -> tuple[Letter, ...]:
-        order, records = self._keys.dead(entity_type)
-        ids = await self._read("ZRANGE", order, offset, offset + count - 1, "WITHSCORES")
-        pairs = scored(ids)
-        found: list[bytes | None] = []
-        if pairs:
-            found = await self._read("HMGET", records, *(one for one, _ in pairs))
-        return tuple(
-            Letter(round(at), one.decode(), record)
-            for (one, at), record in zip(pairs, found, strict=True)
-            if record is not None
-        )
-
     async def _read(self, *command: bytes | str | int) -> Any:
         try:
             return await self._transport.call(*command)
@@ -464,10 +437,6 @@ class RedisStore:
             if not await self._take_out(names, (key,)):
                 return tuple(map(entity_of, names))
 
-    async def cancelled(self, entity: Entity) -> tuple[str, ...]:
-        fields = await self._read("HKEYS", self._keys.entity(entity)[0])
-        return tuple(f.removeprefix(b"cancel:").decode() for f in fields if f.startswith(b"cancel:"))
-
     async def state(self, entity: Entity) -> bytes | None:
         kept = await self._read("GET", self._keys.state(entity))
         return kept.partition(b" ")[2] if kept is not None else None
@@ -475,20 +444,6 @@ class RedisStore:
     async def result(self, command_id: str) -> bytes | None:
         kept: bytes | None = await self._read("GET", self._keys.result(command_id))
         return kept
-
-    async def statistics(self) -> StoreStatistics:
-        pods = await self._read("ZCARD", self._keys.pods)
-        owned = await self._read("ZCARD", self._keys.owned)
-        # Read before and after the wakes: an entity that moves between ready and a pod meanwhile is seen at least once.
-        before = await self._counters()
-        wakes = await self._read("ZCARD", self._keys.wake)
-        after = await self._counters()
-        ready, held = max(before[:2], after[:2], key=sum)
-        put_off = await self._read("ZCARD", self._keys.later[0])
-        return StoreStatistics(pods, owned, wakes + ready + held, ready, after[2], put_off, held)
-
-    async def _counters(self) -> tuple[int, int, int]:
-        return counters(await self._read("HGETALL", self._keys.meta))
 
     def hold_lease(
         self, member: Member, lease: Lease, report: Callable[[Report], None]

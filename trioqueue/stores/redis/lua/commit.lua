@@ -168,7 +168,7 @@ while at <= #ARGV do
     local h = redis.call('HMGET', E, 'owner', 'epoch', 'done', 'mode', 'fetched')
     -- An owner's entity has the first, second and fourth; few have more than these five.
     local few = redis.call('HLEN', E) > 3 + (h[3] and 1 or 0) + (h[5] and 1 or 0)
-        and redis.call('HMGET', E, 'paused', 'cancels', 'crashes', 'attempts', 'unknown') or {}
+        and redis.call('HMGET', E, 'paused', 'cancels', 'crashes', 'attempts', 'unknown', 'full') or {}
     local paused, marked, crashes = few[1], few[2], few[3]
     local held = paused or held_types and type_held(name)
     local stored, fetched = tonumber(h[3] or 0), tonumber(h[5] or 0)
@@ -227,6 +227,9 @@ while at <= #ARGV do
         if fetched <= tonumber(reached) and redis.call('LLEN', Q) == 0 then
             redis.call('HSET', E, 'mode', 'parked', 'done', stays and reached + 1 or reached)
             redis.call('ZREM', WAKE, name)
+            if few[6] then
+                redis.call('HDEL', E, 'full')
+            end
             emptied = true
             answer = paused and 'PAUSED' or 'PARKED'
         elseif stays then

@@ -6,7 +6,8 @@
 --
 -- Returns {now_us, fields of e, commands, the first command or nil, bytes of the state, its owner's name or nil, when that
 --   was heard of last (us) or nil, since when it is ready (us) or nil, nil or, where its type is held back, "since_us why"
---   (or "", by an older release)}
+--   (or "", by an older release), until when the quarantine lasts (us) or nil, how long its owner may be silent
+--   (us) or nil}
 -- Keeps I5
 read_held()
 local fields = redis.call('HGETALL', KEYS[7])
@@ -23,4 +24,6 @@ return {
     owner and redis.call('ZSCORE', PODS, owner) or false,
     redis.call('ZSCORE', KEYS[10], ARGV[2]) or false,
     type_held(ARGV[2]) and (redis.call('HGET', META, 'held:' .. type) or '') or false,
+    redis.call('HGET', META, 'quarantine_until'),
+    owner and redis.call('HGET', FLEET, 'silent_us:' .. owner) or false,
 }

@@ -104,6 +104,7 @@ for g = 1, groups do
             if x.limit > 0 and (not with_terms or tonumber(ARGV[run + 4]) == 0) then
                 more[x] = (more[x] or x.length + #x.commands + #(x.urgent or {})) + size
                 full = more[x] > x.limit and x.name
+                x.is_full = x.is_full or full
             end
             run = run + size + (with_terms and 7 or 2)
         end
@@ -190,6 +191,11 @@ if gappy then
     redis.call('PEXPIRE', GAPS, 86400000)
 end
 
+for _, x in ipairs(entities) do
+    if x.is_full and x.mode then
+        redis.call('HSET', x.e, 'full', accepted .. x.limit) -- for whoever asks why nothing comes in
+    end
+end
 for name, one in pairs(keyed) do
     redis.call('SET', name, one.id, 'PX', one.ms)
 end
