@@ -26,7 +26,13 @@ author = "The trioqueue authors"
 copyright = f"2026, {author}"  # noqa: A001 - Sphinx names it so
 version = release = version_of("trioqueue")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinxcontrib_trio"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_click",
+    "sphinxcontrib_trio",
+]
 exclude_patterns = ["_build", "_generated"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import attrs
+import trio
 
 PATIENCE = 60
 """Seconds for one command; the demo takes 5 of them where nothing else runs."""
@@ -53,3 +55,9 @@ def processes(text: str) -> list[int]:
     # -ww: whole lines; ps may cut them at 80 columns, and where Python lies deep, the text is behind that.
     listed = subprocess.run(["ps", "-ewwo", "pid=,args="], capture_output=True, text=True, check=True).stdout
     return [int(line.split()[0]) for line in listed.splitlines() if text in line and " ps " not in line]
+
+
+async def verb(*args: str, url: str, cwd: Path, **env: str) -> Ran:
+    """Runs a verb on this Redis to its end, while the test's own pods go on."""
+    run = partial(trioqueue, *args, cwd=cwd, TRIOQUEUE_URL=url, **env)
+    return await trio.to_thread.run_sync(run, abandon_on_cancel=True)

@@ -1,6 +1,5 @@
 """`trioqueue demo`: many orders, shared stock, no lock, and no drift."""
 
-import logging
 import secrets
 import signal
 from collections.abc import AsyncGenerator, Mapping
@@ -39,6 +38,7 @@ from trioqueue.cli.demo_runs import (
 from trioqueue.cli.demo_screen import Screen
 from trioqueue.cli.demo_stock import open_run, plain_shelves, stock_plainly
 from trioqueue.cli.errors import FAILED, Terminated
+from trioqueue.cli.warnings import warn_on_stderr
 from trioqueue.stores.redis.address import parse_address
 
 BAR_EVERY = 0.1
@@ -102,7 +102,7 @@ def demo(context: click.Context, url: str | None, pods: int, naive: bool, scale:
         raise click.UsageError(
             f"--pods {pods} needs a Redis that the processes share: add --url redis://localhost:6379."
         )
-    _warn_on_stderr()
+    warn_on_stderr()
     context.exit(trio.run(_demo, setting))
 
 
@@ -254,18 +254,3 @@ async def _until_sigterm() -> AsyncGenerator[None, None]:
         await nursery.start(wait)
         yield
         nursery.cancel_scope.cancel()
-
-
-class _Warnings(logging.Handler):
-    """Writes the library's warnings as lines."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        # Whether the server keeps anything on disk is no matter for keys that are removed at the end.
-        if getattr(record, "event", None) != "not_durable":
-            click.echo(f"warning: {record.getMessage()}", err=True)
-
-
-def _warn_on_stderr() -> None:
-    logger = logging.getLogger("trioqueue")
-    logger.addHandler(_Warnings(logging.WARNING))
-    logger.propagate = False

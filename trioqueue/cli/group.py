@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from trioqueue.cli.demo import demo
+from trioqueue.cli.pods import pods
 
 
 def _version() -> str:
@@ -14,7 +15,10 @@ def _version() -> str:
         return "from a source tree, not installed"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TRIOQUEUE"},
+    invoke_without_command=True,
+)
 @click.version_option(_version(), message="%(prog)s %(version)s")
 @click.pass_context
 def trioqueue(context: click.Context) -> None:
@@ -23,4 +27,8 @@ def trioqueue(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-trioqueue.add_command(demo)
+for verb in (
+    demo,
+    pods,
+):
+    trioqueue.add_command(verb)

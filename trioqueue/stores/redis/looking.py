@@ -129,7 +129,7 @@ class RedisLooking:
         order, envelopes = self._keys.later
         following = scored(await self._read("ZRANGE", order, 0, count - 1, "WITHSCORES"))
         ids = [member.partition(b" ")[2] for member, _ in following]
-        kept = await self._read("HMGET", envelopes, *ids) if ids else []
+        kept: list[bytes | None] = await self._read("HMGET", envelopes, *ids) if ids else []
         found = [
             put_off_of(round(due), one, data)
             for (_, due), one, data in zip(following, ids, kept, strict=True)
