@@ -9,8 +9,8 @@ from trioqueue.cli.tables import Table
 FLEET = {
     "pods": "registered",
     "owned": "entities that a pod owns",
-    "with_work": "entities that have commands, but for those that are paused themselves",
-    "ready": "of these, wait for a pod that takes their type and has room",
+    "with_work": "entities with commands, unless paused themselves",
+    "ready": "of these, wait for a pod that has room for their type",
     "held": "of these, wait for the resume of their type",
     "dead": "dead letters",
     "put_off": "commands that are not in a mailbox yet",
