@@ -4,15 +4,21 @@ from collections.abc import Sequence
 
 import attrs
 
-from trioqueue._looking import QueuedCommand
+from trioqueue._looking import Pod, QueuedCommand
 from trioqueue._mailbox import UNDECODABLE, Head, Mailbox
 from trioqueue.protocol.lifecycle import Mode
 
 SILENT_FOR = 5.0
 """Seconds without a heartbeat of its owner from which on the explanation speaks of it, where its lease is not known."""
 
+OVERDUE = 1.0
+"""Seconds by which a command that is put off may be late, as pods look with each heartbeat."""
+
 SHOWN_WHY = 200
 """Characters of the reason for a pause or a death in an explanation; `Mailbox` and `DeadLetter` have all."""
+
+SHOWN_PODS = 3
+"""Pods that are named in a sentence; of others it says how many they are."""
 
 
 @attrs.frozen
@@ -29,8 +35,9 @@ class Buried:
 
 @attrs.frozen
 class Callee:
-    """A command that the handler of an entity waits for: whose it is, for how long it has been there, and what is said
-    of its entity.
+    """A command that the handler of an entity waits for, and what is said of the entity that is to answer it.
+
+    `via` are the entities in between, whose handlers wait likewise; `gives_up` is when the last of them does.
     """
 
     entity: str
@@ -38,11 +45,15 @@ class Callee:
     command_id: str
     waited: float
     said: str
+    via: tuple[str, ...] = ()
+    before: int = 0  # commands of its mailbox
+    gives_up: float | None = None
 
 
 def explain_all(
     box: Mailbox,
     *,
+    fleet: Sequence[Pod] | None = None,
     callee: Callee | None = None,
     put_off: Sequence[tuple[QueuedCommand, float]] = (),
     buried: Buried | None = None,
@@ -51,62 +62,51 @@ def explain_all(
 
     Args:
         box: The entity.
+        fleet: The pods that are registered; None: that is not known.
         callee: What its handler waits for.
         put_off: Its commands that are put off, and in how many seconds each is due; the first due first.
         buried: Its newest dead letter.
     """
-    said = [explain(box)]
+    said = [explain(box, fleet)]
+    if fleet is not None and box.mode == Mode.READY and not _is_held(box) and box.quarantine_left is None:
+        said.append(_explain_fleet(box, fleet))
+    if box.head is not None and box.head.expires_in is not None:
+        said.append(_explain_end(box, box.head, box.head.expires_in))
     if callee is not None:
-        said.append(
-            f"Its handler waits for the answer to {callee.command} {callee.command_id} of {callee.entity}, "
-            f"accepted {_span(callee.waited)} ago: {callee.said}"
-        )
+        said.append(_explain_callee(callee))
     if box.full_for is not None and 0 < box.full_limit <= box.pending:
         said.append(
-            f"Its mailbox is full: a sender that allows {_count(box.full_limit, 'command')} "
-            f"was refused {_span(box.full_for)} ago, and others will be until some are handled."
+            f"Its mailbox is full: a sender that allows {_count(box.full_limit, 'command')} in it "
+            f"(EntityPolicy.max_pending) was refused {_span(box.full_for)} ago, "
+            "and others will be until it holds fewer."
         )
     if put_off:
-        first, seconds = put_off[0]
-        they = f"{_count(len(put_off), 'command')} for it {'is' if len(put_off) == 1 else 'are'} put off"
-        comes = f"{first.command} {first.command_id} comes in {_span(seconds)}"
-        said.append(f"{they}: {comes}." if len(put_off) == 1 else f"{they}, the first, {comes}.")
+        said.append(_explain_put_off(*put_off[0], len(put_off), fleet))
     if buried is not None:
-        tries = f" after {_count(buried.attempts, 'attempt')}" * bool(buried.attempts)
-        more = f", as did {_count(buried.others, 'other')} of its commands" * bool(buried.others)
-        said.append(
-            f"{buried.command} {buried.command_id} became a dead letter {_span(buried.died)} ago{tries} "
-            f"({_short(buried.error)}){more}: redeliver or discard it."
-        )
+        said.append(_explain_buried(buried))
     return " ".join(said)
 
 
-def _explain_quarantine(box: Mailbox, left: float) -> str:
-    """Says why nothing starts anywhere."""
-    return (
-        f"{_name(box)} {_work(box)}, and nothing of any entity starts for another {_span(left)}: "
-        "Redis was restarted or failed over, and pods that may not have noticed must have stopped before."
-    )
-
-
-def explain(box: Mailbox) -> str:
+def explain(box: Mailbox, fleet: Sequence[Pod] | None = None) -> str:
     """Says in one sentence what an entity does or waits for, since when, who owns it, and what happens next."""
     name, owner, head = _name(box), box.owner, box.head
+    if _is_held(box):
+        return _explain_paused(box)
     if box.quarantine_left is not None:
         return _explain_quarantine(box, box.quarantine_left)
-    if box.mode == Mode.PAUSED or box.paused_why or box.type_paused:
-        return _explain_paused(box)
     if box.mode == Mode.READY and head is not None:
         return _explain_ready(box, head)
     if silent := _silent(box):
+        in_hand = f", with {_first(head)} in hand," if box.mode == Mode.ACTIVE and head is not None else ""
         return (
-            f"{name} {_work(box)}, and its pod {owner} {silent}: "
-            f"unless it comes back, others take over {_take_over(box)}."
+            f"{name} {_work(box)}, and its pod {owner}{in_hand} {silent}, so it is dead, frozen or cut off: "
+            f"{_take_over(box, fleet)}."
         )
     if head is None and owner is None:
         return f"{name} is idle: nothing is queued, no pod owns it, and the next command wakes it."
     if head is None:
-        return f"{name} is awake on {owner} and has nothing queued: the next command starts at once."
+        claimed = "" if box.claimed_for is None else f" (last claimed {_span(box.claimed_for)} ago)"
+        return f"{name} is awake on {owner}{claimed} and has nothing queued: the next command starts at once."
     if box.due_in:
         return _explain_backoff(box, head, box.due_in)
     if (
@@ -116,7 +116,7 @@ def explain(box: Mailbox) -> str:
     if box.mode == Mode.ACTIVE:
         return (
             f"{owner} is handling {_first(head)} of {name}, accepted {_span(head.waited)} ago"
-            f"{_failures(head)}: {_behind(box)}."
+            f"{_begun(box, head)}{_failures(head)}: it is done when its handler ends, and {_behind(box)}."
         )
     if head.crashes > 1:
         return (
@@ -124,7 +124,13 @@ def explain(box: Mailbox) -> str:
             f"{owner} starts it alone, as soon as it has no other such command in hand."
         )
     declined = f", {_declined(box)}" * (box.unknown_for is not None)
-    return f"{name} {_work(box)}: {owner} is about to start {_first(head)}{declined}."
+    return f"{name} {_work(box)}: {owner} is about to start {_first(head)}{declined}, within a heartbeat."
+
+
+# -------------------------------------------------------------------------------- what holds it up
+def _is_held(box: Mailbox) -> bool:
+    """Says whether an operator, or its head, holds it back."""
+    return box.mode == Mode.PAUSED or bool(box.paused_why) or box.type_paused
 
 
 def _explain_paused(box: Mailbox) -> str:
@@ -139,7 +145,7 @@ def _explain_paused(box: Mailbox) -> str:
         held, its = f"The type of {name} {_type_paused(box)}", name
     if box.type_paused:
         resumes.append(f"resume({box.entity_type!r})")
-    does, then = f"{its} {_work(box)}", "nothing"
+    does, then = f"{its} {_work(box, owned=box.owner is not None)}", "nothing"
     if box.mode == Mode.ACTIVE and box.head is not None:
         if silent := _silent(box):
             does = f"{box.owner}, which was handling {_first(box.head)}, {silent}"
@@ -154,6 +160,19 @@ def _type_paused(box: Mailbox) -> str:
     return f"has been paused for {_span(box.type_paused_for)} ({_short(box.type_paused_why)})"
 
 
+def _explain_quarantine(box: Mailbox, left: float) -> str:
+    """Says why nothing starts anywhere."""
+    until = f"for another {_span(left)}" if left else "before the next heartbeat of any pod"
+    which = f", which {box.owner} had," if box.owner is not None else ""
+    goes_on = (
+        "a pod can take it" if box.head is None else f"it goes on on a pod that serves {box.entity_type!r}"
+    )
+    return (
+        f"{_name(box)}{which} {_work(box)}, and nothing of any entity starts {until}: Redis was restarted or failed "
+        f"over, and pods that may not have noticed must have stopped before; then {goes_on}."
+    )
+
+
 def _explain_ready(box: Mailbox, head: Head) -> str:
     """Says which pod is missing."""
     wanted, then = f"serves {box.entity_type!r} and has room", "it starts when there is one"
@@ -161,30 +180,106 @@ def _explain_ready(box: Mailbox, head: Head) -> str:
         then += f", in {_span(box.due_in)} at the earliest"
     if box.unknown_for is not None:
         wanted = f"knows {head.command} (first declined {_span(box.unknown_for)} ago)"
-        then += ", or is a dead letter once EntityPolicy.unknown_grace is over"
+        then += f", or {_grace()}"
     return f"{_name(box)} {_work(box)}, and has been waiting {_span(box.ready_for)} for a pod that {wanted}: {then}."
+
+
+def _explain_fleet(box: Mailbox, fleet: Sequence[Pod]) -> str:
+    """Says which pods could take an entity that waits for one."""
+    kind = repr(box.entity_type)
+    if not fleet:
+        return "No pod is registered."
+    serving = [pod for pod in fleet if box.entity_type in pod.types]
+    if len(fleet) == 1 and not serving:
+        return f"The only registered pod, {_names(fleet)}, does not serve {kind}."
+    if not serving:
+        return f"None of the {len(fleet)} registered pods, {_names(fleet)}, serves {kind}."
+    well = [pod for pod in serving if pod.state == "serving"]
+    if not well:
+        states = " or ".join(sorted({pod.state for pod in serving}))
+        return (
+            f"{_do(serving, 'serves', 'serve')} {kind}, and {'is' if len(serving) == 1 else 'are'} {states}."
+        )
+    if box.unknown_for is not None:
+        return f"Of the registered pods, {_do(well, 'serves', 'serve')} {kind}."
+    free = [pod for pod in well if pod.owned < pod.room]
+    if free:
+        have = _do(free, "has", "have")
+        return f"{have} room for entities of {kind}, and may take it with a heartbeat."
+    own = _do(well, "owns all entities that it may", "own all entities that they may")
+    return f"Of those that serve {kind}, {own} (Limits.owned)."
 
 
 def _explain_backoff(box: Mailbox, head: Head, seconds: float) -> str:
     """Says why the head may not start yet."""
-    first, then = f"{_first(head)} of {_name(box)}", f"on {box.owner} in {_span(seconds)}"
+    first = f"{_first(head)} of {_name(box)}, accepted {_span(head.waited)} ago,"
+    then = f"on {box.owner} in {_span(seconds)}"
     if head.attempts:
-        return f"{first} has failed {_times(head.attempts)} and starts again {then}: {_behind(box)}."
-    if box.unknown_for is not None:
         return (
-            f"{first} was {_declined(box)}, and is tried "
-            f"{then}: where no pod knows it, it is a dead letter once EntityPolicy.unknown_grace is over."
+            f"{first} has failed {_times(head.attempts)} (the log of its pod says why) "
+            f"and starts again {then}: {_behind(box)}."
         )
+    if box.unknown_for is not None:
+        return f"{first} was {_declined(box)}, and is tried {then}: where no pod knows it, it {_grace()}."
     # The activation failed, or an operator has paused and resumed it meanwhile.
     return f"{first} waits out a backoff, with no failure counted, and starts {then}: {_behind(box)}."
 
 
+def _explain_end(box: Mailbox, head: Head, seconds: float) -> str:
+    """Says when the head is not worth it any more."""
+    if box.mode == Mode.ACTIVE and not _silent(box):
+        return f"It is cancelled in {_span(seconds)} unless it is done by then: that is its deadline."
+    if seconds:
+        return f"{_first(head)} is dropped unless it starts within {_span(seconds)}: that is its deadline."
+    return f"The deadline of {_first(head)} is over: it is dropped instead of started."
+
+
+def _explain_callee(callee: Callee) -> str:
+    """Says whom the handler waits for, and what that one does."""
+    whom = ", whose handler waits for ".join((*callee.via, callee.entity))
+    before = f" behind {_count(callee.before, 'other command')}" * bool(callee.before)
+    until = "" if callee.gives_up is None else f", and gives up in {_span(callee.gives_up)}"
+    return (
+        f"Its handler waits for {whom} to answer {_called(callee.command, callee.command_id)}, "
+        f"accepted {_span(callee.waited)} ago{before}{until}. "
+        f"As to {callee.entity}: {callee.said}"
+    )
+
+
+def _explain_put_off(first: QueuedCommand, seconds: float, count: int, fleet: Sequence[Pod] | None) -> str:
+    """Says what is not in the mailbox yet."""
+    age = (first.due_at or 0.0) - seconds - first.accepted_at
+    comes = f"accepted {_span(age)} ago, is put off and comes into the mailbox in {_span(seconds)}"
+    if seconds < -OVERDUE:
+        serving = fleet is None or any(pod.state == "serving" for pod in fleet)
+        when = "with the next heartbeat of a pod" if serving else "once a pod serves: none does"
+        comes = f"accepted {_span(age)} ago, was put off, is overdue by {_span(-seconds)} and comes {when}"
+    later = f"; {_count(count - 1, 'other command')} {'is' if count == 2 else 'are'} due later" * (count > 1)
+    return f"{_called(first.command, first.command_id)}, {comes}{later}."
+
+
+def _explain_buried(buried: Buried) -> str:
+    """Says what failed for good."""
+    tries = f" after {_count(buried.attempts, 'attempt')}" * bool(buried.attempts)
+    others = f", as did {_count(buried.others, 'other')} of this entity" * bool(buried.others)
+    return (
+        f"{_called(buried.command, buried.command_id)} became a dead letter {_span(buried.died)} ago{tries} "
+        f"({_short(buried.error)}){others}: "
+        "it stays one until somebody redelivers or discards it."
+    )
+
+
+# -------------------------------------------------------------------------------- parts of sentences
 def _name(box: Mailbox) -> str:
     return f"{box.entity_type}/{box.entity_id}"
 
 
 def _first(head: Head) -> str:
-    return "an undecodable command" if head.command == UNDECODABLE else f"{head.command} {head.command_id}"
+    return _called(head.command, head.command_id)
+
+
+def _called(command: str, command_id: str) -> str:
+    return "an undecodable command" if command == UNDECODABLE else f"{command} {command_id}"
 
 
 def _silent(box: Mailbox) -> str:
@@ -194,19 +289,37 @@ def _silent(box: Mailbox) -> str:
     return f"was last heard of {_span(silent)} ago" if silent > allowed else ""
 
 
-def _take_over(box: Mailbox) -> str:
-    """Says when others do."""
-    if box.owner_silent_for is None:
-        return "once its lease and grace are over"
-    left = box.owner_silent_for - (box.owner_silent or 0.0)
-    return f"in {_span(left)}" if left > 0 else f"as soon as there is one that serves {box.entity_type!r}"
+def _take_over(box: Mailbox, fleet: Sequence[Pod] | None) -> str:
+    """Says whether and when others do."""
+    left = None if box.owner_silent_for is None else box.owner_silent_for - (box.owner_silent or 0.0)
+    when = "once its lease and grace are over" if left is None else f"in {_span(left)}"
+    if fleet is None:
+        if left is not None and left <= 0:
+            when = f"as soon as there is one that serves {box.entity_type!r}"
+        return f"unless it comes back, others take over {when}"
+    others = [
+        pod
+        for pod in fleet
+        if pod.state == "serving" and pod.name != box.owner and box.entity_type in pod.types
+    ]
+    if not others:
+        return (
+            f"no other pod serves {box.entity_type!r}, so nothing happens until {box.owner} comes back or a pod "
+            "that does is started"
+        )
+    if left is not None and left <= 0:
+        when = "with a heartbeat"
+    return f"unless it comes back, {_names(others, 'or')} takes over {when}"
 
 
-def _work(box: Mailbox) -> str:
+def _work(box: Mailbox, *, owned: bool = True) -> str:
+    no_pod = "" if owned else "no pod and "
     if box.head is None:
-        return "has nothing queued"
+        return f"has {no_pod}nothing queued"
     accepted = f"accepted {_span(box.head.waited)} ago"
-    return f"has {_count(box.pending, 'command')} queued, {'the first ' * (box.pending > 1)}{accepted}"
+    return (
+        f"has {no_pod}{_count(box.pending, 'command')} queued, {'the first ' * (box.pending > 1)}{accepted}"
+    )
 
 
 def _behind(box: Mailbox) -> str:
@@ -214,6 +327,13 @@ def _behind(box: Mailbox) -> str:
     if not behind:
         return "nothing waits behind it"
     return f"{_count(behind, 'more command')} {'waits' if behind == 1 else 'wait'} behind it"
+
+
+def _begun(box: Mailbox, head: Head) -> str:
+    """Says for how long its handler may have run, where that is less than it has been there."""
+    if box.claimed_for is None or box.claimed_for > head.waited - 1:
+        return ""
+    return f" and begun {_span(box.claimed_for)} ago at the earliest"
 
 
 def _failures(head: Head) -> str:
@@ -224,6 +344,22 @@ def _failures(head: Head) -> str:
 
 def _declined(box: Mailbox) -> str:
     return f"first declined {_span(box.unknown_for)} ago by a pod that does not know it"
+
+
+def _grace() -> str:
+    return "is a dead letter once EntityPolicy.unknown_grace is over"
+
+
+def _names(pods: Sequence[Pod], last: str = "and") -> str:
+    """Names pods, or a few of them."""
+    names = [pod.name for pod in pods[:SHOWN_PODS]]
+    if len(pods) > SHOWN_PODS:
+        names.append(_count(len(pods) - SHOWN_PODS, "other"))
+    return f"{', '.join(names[:-1])} {last} {names[-1]}" if len(names) > 1 else names[0]
+
+
+def _do(pods: Sequence[Pod], one: str, many: str) -> str:
+    return f"{_names(pods)} {one if len(pods) == 1 else many}"
 
 
 def _times(count: int) -> str:

@@ -22,6 +22,8 @@ class Head:
         waited: Seconds since it was accepted.
         attempts: Times that its handler failed.
         crashes: Pods that died while they had it.
+        expires_in: Seconds until its caller's deadline, or the end of its `expires`; 0: that has passed; None: it has
+            neither.
     """
 
     command: str
@@ -29,6 +31,7 @@ class Head:
     waited: float
     attempts: int
     crashes: int
+    expires_in: float | None = None
 
 
 @attrs.frozen
@@ -59,6 +62,8 @@ class Mailbox:
             since the mailbox was empty.
         full_limit: How many commands that sender allows.
         quarantine_left: Seconds for which nothing starts on any entity, as Redis was restarted or failed over.
+        claimed_for: Seconds since its newest activation began, or it began anew after a backoff; None: it has none.
+        at: The moment, in seconds of the store's clock since the epoch.
     """
 
     entity_type: str
@@ -82,6 +87,8 @@ class Mailbox:
     full_for: float | None = None
     full_limit: int = 0
     quarantine_left: float | None = None
+    claimed_for: float | None = None
+    at: float = 0.0
 
 
 def mailbox_of(codec: Codec, entity: Entity, seen: Inspection) -> Mailbox:
@@ -100,7 +107,8 @@ def mailbox_of(codec: Codec, entity: Entity, seen: Inspection) -> Mailbox:
         except DecodeError:
             envelope = Envelope(UNDECODABLE, entity, UNDECODABLE)
         waited = since(seen.head.accepted_us) or 0.0
-        head = Head(envelope.name, envelope.command_id, waited, seen.attempts, seen.crashes)
+        left = None if envelope.deadline is None else max(0.0, envelope.deadline - waited)
+        head = Head(envelope.name, envelope.command_id, waited, seen.attempts, seen.crashes, left)
     return Mailbox(
         entity_type=entity.type,
         entity_id=entity.id,
@@ -123,4 +131,6 @@ def mailbox_of(codec: Codec, entity: Entity, seen: Inspection) -> Mailbox:
         full_for=since(seen.full_since_us),
         full_limit=seen.full_limit,
         quarantine_left=until(seen.quarantine_until_us),
+        claimed_for=since(seen.epoch or None),  # an epoch is the time at which it was given, or a little more
+        at=seen.now_us / 1e6,
     )

@@ -11,7 +11,7 @@ from trioqueue._explaining import Buried, Callee, explain, explain_all
 from trioqueue._looking import Looking, named
 from trioqueue._mailbox import UNDECODABLE, Mailbox, mailbox_of
 from trioqueue._names import Entity, legal_entity_type
-from trioqueue.messages.envelope import decode_envelope
+from trioqueue.messages.envelope import Envelope, decode_envelope
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.stores.contract import CHUNK, KEEP_CANCELLED_MS, Purged
@@ -74,39 +74,51 @@ class Operating(Looking):
     async def explain(self, entity_type: str, entity_id: object, /) -> str:
         """Says in a few sentences why nothing happens with an entity, or what will.
 
-        It is asked for in some round trips, so that what is said of the entity, of its commands that are put off, of
-        its dead letters and of whom its handler waits for is not of one moment.  Looked through are the thousand
-        commands that are due next in the whole fleet, the newest hundred dead letters of the type, and where a handler
-        runs, the first commands of up to a thousand entities with work.
+        It is asked for in some round trips, so that what is said of the entity, of the pods, of its commands that are
+        put off, of its dead letters and of whom its handler waits for is not of one moment.  Looked through are the
+        thousand commands that are due next in the whole fleet, the newest hundred dead letters of the type, and where a
+        handler runs, the first commands of up to a thousand entities with work.
         """
         self._check_open()
         entity = named(entity_type, entity_id)
-        seen = await self._store.inspect(entity)
-        box = mailbox_of(self._codec, entity, seen)
-        callee = await self._callee(entity) if box.mode == Mode.ACTIVE else None
-        put_off = [
-            (one, max(0.0, (one.due_at or 0.0) - seen.now_us / 1e6))
-            for one in await self.put_off(entity_type, entity_id)
-        ]
+        box = await self.inspect(entity_type, entity_id)
         return explain_all(
-            box, callee=callee, put_off=put_off, buried=await self._buried(entity, seen.now_us / 1e6)
+            box,
+            fleet=await self.pods(),
+            callee=await self._callee(entity) if box.mode == Mode.ACTIVE else None,
+            put_off=[
+                (one, (one.due_at or 0.0) - box.at) for one in await self.put_off(entity_type, entity_id)
+            ],
+            buried=await self._buried(entity, box.at),
         )
 
     async def _callee(self, entity: Entity) -> Callee | None:
-        """Finds the command that an entity's handler has sent and waits for, where it has."""
+        """Finds the command that an entity's handler has sent and waits for, or at the end of such waiting the last."""
         name, found = str(entity), await self._store.lanes(BUSY)
+        last: tuple[Entity, Envelope, Queued, int] | None = None
         deeper = [lane for lane in found.lanes if lane.queued > 1][:DEEP]
-        for lane in (*found.lanes, *deeper):
+        for lane in found.lanes:
             first: Sequence[Queued] = () if lane.head is None else (lane.head,)
             if lane in deeper:
                 first = await self._store.queued(lane.entity, 0, CHUNK)
-            for queued in first:
+            for before, queued in enumerate(first):
                 envelope = self._envelope(lane.entity, queued)
-                if envelope.chain and envelope.chain[-1] == name:
-                    said = explain(await self.inspect(*lane.entity))
-                    waited = max(0.0, (found.now_us - queued.accepted_us) / 1e6)
-                    return Callee(str(lane.entity), envelope.name, envelope.command_id, waited, said)
-        return None
+                if name in envelope.chain and (last is None or len(envelope.chain) > len(last[1].chain)):
+                    last = lane.entity, envelope, queued, before
+        if last is None:
+            return None
+        callee, envelope, queued, before = last
+        waited = max(0.0, (found.now_us - queued.accepted_us) / 1e6)
+        return Callee(
+            entity=str(callee),
+            command=envelope.name,
+            command_id=envelope.command_id,
+            waited=waited,
+            said=explain(await self.inspect(*callee), await self.pods()),
+            via=envelope.chain[envelope.chain.index(name) + 1 :],
+            before=before,
+            gives_up=None if envelope.deadline is None else max(0.0, envelope.deadline - waited),
+        )
 
     async def _buried(self, entity: Entity, now: float) -> Buried | None:
         """Finds the newest dead letter of an entity."""

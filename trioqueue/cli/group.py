@@ -5,7 +5,11 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from trioqueue.cli.demo import demo
+from trioqueue.cli.ls import ls
 from trioqueue.cli.pods import pods
+from trioqueue.cli.show import show
+from trioqueue.cli.stats import stats
+from trioqueue.cli.why import why
 
 
 def _version() -> str:
@@ -29,6 +33,10 @@ def trioqueue(context: click.Context) -> None:
 
 for verb in (
     demo,
+    ls,
     pods,
+    show,
+    stats,
+    why,
 ):
     trioqueue.add_command(verb)
