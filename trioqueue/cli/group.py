@@ -4,8 +4,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from trioqueue.cli.dead import dead
 from trioqueue.cli.demo import demo
 from trioqueue.cli.pods import pods
+from trioqueue.cli.sending import call, send
+from trioqueue.cli.steering import cancel, pause, purge, resume
 
 
 def _version() -> str:
@@ -28,7 +31,14 @@ def trioqueue(context: click.Context) -> None:
 
 
 for verb in (
+    call,
+    cancel,
+    dead,
     demo,
+    pause,
     pods,
+    purge,
+    resume,
+    send,
 ):
     trioqueue.add_command(verb)

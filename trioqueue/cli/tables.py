@@ -30,8 +30,15 @@ class Table:
             numbers = all(isinstance(row[at], int) for row in self._rows)
             table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
         for row in self._rows:
-            table.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in row))
+            table.add_row(
+                *(Text(f"{cell:,}" if isinstance(cell, int) else printable(str(cell))) for cell in row)
+            )
         Console(highlight=False).print(table)
+
+
+def printable(text: str) -> str:
+    """Escapes what a terminal would take for an order: others may have chosen the text, as that of an error."""
+    return "".join(one if one.isprintable() or one in " \n" else ascii(one)[1:-1] for one in text)
 
 
 def span(seconds: float) -> str:
