@@ -143,7 +143,7 @@ async def test_on_a_terminal_it_is_indented(clean_redis: RedisServer, tmp_path: 
     ("given", "answer"),
     [
         (("withdraw", "amount=101", *APP), {"rejected": "InsufficientFunds", "fields": {"balance": 100}}),
-        (("freeze", "a=42"), {"rejected": "Frozen", "fields": {"since": "2026-11-30"}}),
+        (("freeze", "account_id=42"), {"rejected": "Frozen", "fields": {"since": "2026-11-30"}}),
     ],
 )
 async def test_a_rejection_is_an_answer_with_a_code_of_its_own(
