@@ -60,7 +60,9 @@ async def test_a_dead_letter_tells_what_and_why(
     assert letter.died_at - letter.accepted_at == pytest.approx(3 + 20 + 3, abs=0.1)
     assert letter.command_id.encode() in letter.envelope
     assert b'"what":"bad"' in letter.envelope
-    assert "envelope" not in repr(letter), "a payload is not for logs"
+    assert (letter.version, letter.headers) == (1, {})
+    assert letter.fields == {"lamp_id": "a", "what": "bad", "seconds": 3}
+    assert "bad" not in repr(letter).replace(letter.error, ""), "a payload is not for logs"
     assert (await queues.statistics()).dead == 1
 
 
@@ -75,6 +77,17 @@ async def test_dead_letters_are_paged_oldest_first(
     assert await queues.dead_letters("fan") == []
 
 
+async def test_one_is_found_by_its_command(
+    works: Works, queues: AtomicQueues, autojump_clock: MockClock
+) -> None:
+    await die(works, queues, Switch("a", "bad"), Switch("b", "bad"))
+    for letter in await queues.dead_letters("lamp"):
+        assert await queues.dead_letter("lamp", letter.command_id) == letter
+        assert await queues.dead_letter("fan", letter.command_id) is None
+        assert await queues.discard(letter)
+        assert await queues.dead_letter("lamp", letter.command_id) is None
+
+
 async def test_what_nobody_can_read_or_knows_is_a_dead_letter_too(
     works: Works, autojump_clock: MockClock
 ) -> None:
@@ -85,7 +98,7 @@ async def test_what_nobody_can_read_or_knows_is_a_dead_letter_too(
         await queues.send(Paint("a"))
         await queues.wait_settled()
         unreadable, unknown = await queues.dead_letters("lamp")
-        assert (unreadable.command, unreadable.envelope) == ("", raw)
+        assert (unreadable.command, unreadable.envelope, unreadable.fields) == ("", raw, {})
         assert unreadable.error.startswith("DecodeError: ")
         assert (unknown.command, unknown.error.partition(":")[0]) == ("paint", "UnknownCommand")
         assert (unreadable.attempts, unknown.attempts) == (0, 0), "no handler has had them"

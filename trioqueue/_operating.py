@@ -1,7 +1,7 @@
 """Looking into a fleet and steering it: what an operator does with entities, types and dead letters."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import attrs
@@ -11,7 +11,7 @@ from trioqueue._explaining import Buried, Callee, explain, explain_all
 from trioqueue._looking import Looking, named
 from trioqueue._mailbox import UNDECODABLE, Mailbox, mailbox_of
 from trioqueue._names import Entity, legal_entity_type
-from trioqueue.messages.envelope import Envelope, decode_envelope
+from trioqueue.messages.envelope import NOTHING, Envelope, decode_envelope
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.stores.contract import CHUNK, KEEP_CANCELLED_MS, Purged
@@ -45,6 +45,9 @@ class DeadLetter:
         accepted_at: When it was accepted, or redelivered last, in seconds of the store's clock since the epoch.
         died_at: When it was given up.
         envelope: What travelled, byte by byte.
+        version: Of the command's fields.
+        fields: As they travelled: builtins; none if its envelope can't be read.
+        headers: Of the sender.
     """
 
     entity_type: str
@@ -59,6 +62,9 @@ class DeadLetter:
     accepted_at: float
     died_at: float
     envelope: bytes = attrs.field(repr=False)
+    version: int = 1
+    fields: Mapping[str, Any] = attrs.field(default=NOTHING, repr=False)  # for whoever asks, and not for logs
+    headers: Mapping[str, str] = attrs.field(default=NOTHING, repr=False)
 
 
 class Operating(Looking):
@@ -155,19 +161,25 @@ class Operating(Looking):
         letters = await self._store.letters(kind, offset, count, newest=newest)
         return [self._dead_letter(letter) for letter in letters]
 
+    async def dead_letter(self, entity_type: str, command_id: str, /) -> DeadLetter | None:
+        """Reads one dead letter of a type; None: it has none of this command."""
+        self._check_open()
+        letter = await self._store.letter(legal_entity_type(entity_type), command_id)
+        return None if letter is None else self._dead_letter(letter)
+
     def _dead_letter(self, letter: Letter) -> DeadLetter:
         record: dict[str, Any] = self._codec.loads(letter.record)
         entity = Entity(*str(record["entity"]).split("/", 1))
-        envelope = _raw_of(record)
+        raw = _raw_of(record)
         try:
-            command = decode_envelope(self._codec, entity, envelope).name
+            envelope = decode_envelope(self._codec, entity, raw)
         except DecodeError:
-            command = ""
+            envelope = Envelope("", entity, "")
         return DeadLetter(
             entity_type=entity.type,
             entity_id=entity.id,
             command_id=letter.command_id,
-            command=command,
+            command=envelope.name,
             error=record["error"],
             traceback=record.get("traceback", ""),
             tasks=record.get("tasks", ""),
@@ -175,7 +187,10 @@ class Operating(Looking):
             crashes=record["crashes"],
             accepted_at=record["accepted_us"] / 1e6,
             died_at=letter.died_us / 1e6,
-            envelope=envelope,
+            envelope=raw,
+            version=envelope.version,
+            fields=envelope.payload,
+            headers=envelope.headers or NOTHING,
         )
 
     # -------------------------------------------------------------------------------- steering

@@ -1,9 +1,11 @@
 """The command line as a person has it: a process, what it printed, and how it ended."""
 
 import os
+import pty
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -61,3 +63,29 @@ async def verb(*args: str, url: str, cwd: Path, **env: str) -> Ran:
     """Runs a verb on this Redis to its end, while the test's own pods go on."""
     run = partial(trioqueue, *args, cwd=cwd, TRIOQUEUE_URL=url, **env)
     return await trio.to_thread.run_sync(run, abandon_on_cancel=True)
+
+
+async def verb_on_terminal(*args: str, url: str, cwd: Path, typed: str = "", **env: str) -> Ran:
+    """Runs a verb as a person at a terminal has it, who types something; what it prints is all in `stdout`."""
+    return await trio.to_thread.run_sync(
+        partial(_on_terminal, args, cwd, typed, environment(TRIOQUEUE_URL=url, **env)), abandon_on_cancel=True
+    )
+
+
+def _on_terminal(args: tuple[str, ...], cwd: Path, typed: str, env: dict[str, str]) -> Ran:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "trioqueue.cli", *args]
+    shown = b""
+    try:
+        with subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=cwd, env=env
+        ) as process:
+            os.close(theirs)
+            os.write(ours, typed.encode())
+            # Linux says by an error that nobody holds the other side any more.
+            with suppress(OSError):
+                while chunk := os.read(ours, 65536):
+                    shown += chunk
+    finally:
+        os.close(ours)
+    return Ran(process.returncode, CONTROL.sub("", shown.decode()), "")

@@ -257,6 +257,9 @@ class SimulatedStore:
             "letters", lambda server: server.letters(entity_type, offset, count, newest=newest)
         )
 
+    async def letter(self, entity_type: str, command_id: str) -> Letter | None:
+        return await self._ask(f"letter {command_id}", lambda server: server.letter(entity_type, command_id))
+
     async def lanes(self, count: int) -> Lanes:
         return await self._ask("lanes", lambda server: server.lanes(count))
 

@@ -13,6 +13,9 @@ from trioqueue._errors import TrioqueueError
 FAILED = 1
 """Exit code for every error of trioqueue's."""
 
+REJECTED = 3
+"""Exit code where a handler answered no."""
+
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells count it: 128 and the number of SIGINT."""
 

@@ -4,11 +4,14 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from trioqueue.cli.dead import dead
 from trioqueue.cli.demo import demo
 from trioqueue.cli.ls import ls
 from trioqueue.cli.pods import pods
+from trioqueue.cli.sending import call, send
 from trioqueue.cli.show import show
 from trioqueue.cli.stats import stats
+from trioqueue.cli.steering import cancel, pause, purge, resume
 from trioqueue.cli.why import why
 
 
@@ -32,9 +35,16 @@ def trioqueue(context: click.Context) -> None:
 
 
 for verb in (
+    call,
+    cancel,
+    dead,
     demo,
     ls,
+    pause,
     pods,
+    purge,
+    resume,
+    send,
     show,
     stats,
     why,

@@ -1,6 +1,7 @@
 """What many verbs take: where the store is, an entity, a person's yes; and how a verb runs and what it prints."""
 
 import json
+import math
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -9,9 +10,12 @@ from typing import Any, TypeVar, cast
 import attrs
 import click
 import trio
+from click.shell_completion import CompletionItem
 
 from trioqueue import AtomicQueues, BadEntityId, Entity, Registry, TrioqueueError, open_atomic_queues
 from trioqueue._looking import named
+from trioqueue._names import legal_entity_type
+from trioqueue.cli.completion import entities, types
 from trioqueue.cli.warnings import warn_on_stderr
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,6 +41,15 @@ class Connection:
         """Opens the queues to look and to send, not to serve."""
         async with open_atomic_queues(self.url, prefix=self.prefix, registry=registry, serves=()) as queues:
             yield queues
+
+    def run(self, verb: Callable[[AtomicQueues], Awaitable[T]]) -> T:
+        """Runs a verb's async part, with queues that are open to look and to send."""
+
+        async def opened() -> T:
+            async with self.open() as queues:
+                return await verb(queues)
+
+        return run(opened)
 
 
 def connects(function: F) -> F:
@@ -116,8 +129,97 @@ class EntityParameter(click.ParamType[Entity]):
         except (BadEntityId, TrioqueueError) as error:
             self.fail(str(error), param, ctx)
 
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click's
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Completes the type, and behind the slash an id that has work."""
+        return entities(ctx, incomplete) if "/" in incomplete else types(ctx, incomplete, end="/")
+
+
+@attrs.frozen
+class Target:
+    """An entity, or all of a type.
+
+    Attributes:
+        entity_type: The type.
+        entity_id: Whose; None: all of the type.
+    """
+
+    entity_type: str
+    entity_id: str | None
+
+    def __str__(self) -> str:
+        return self.entity_type if self.entity_id is None else f"{self.entity_type}/{self.entity_id}"
+
+
+class TypeParameter(click.ParamType[str]):
+    """An entity type: `account`."""
+
+    name = "type"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Reads it."""
+        try:
+            return legal_entity_type(value)
+        except TrioqueueError as error:
+            self.fail(str(error), param, ctx)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click's
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Completes it."""
+        return types(ctx, incomplete)
+
+
+class TargetParameter(click.ParamType[Target]):
+    """An entity or a type: `account/42` or `account`."""
+
+    name = "target"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Target:
+        """Reads it."""
+        if isinstance(value, Target):
+            return value
+        if "/" in str(value):
+            return Target(*ENTITY.convert(value, param, ctx))
+        return Target(TYPE.convert(value, param, ctx), None)
+
+    def shell_complete(
+        self,
+        ctx: click.Context,
+        param: click.Parameter,  # noqa: ARG002 - click's
+        incomplete: str,
+    ) -> list[CompletionItem]:
+        """Completes the type, and behind the slash an id that has work."""
+        return entities(ctx, incomplete) if "/" in incomplete else types(ctx, incomplete)
+
+
+class SecondsParameter(click.FloatRange):
+    """A duration: a number from 0 on."""
+
+    name = "seconds"
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Reads it."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number of seconds.", param, ctx)
+        return seconds
+
 
 ENTITY = EntityParameter()
+TYPE = TypeParameter()
+TARGET = TargetParameter()
+SECONDS = SecondsParameter()
 
 
 def run(verb: Callable[[], Awaitable[T]]) -> T:
@@ -141,6 +243,6 @@ def plain(value: Any) -> Any:
     return value
 
 
-def print_json(value: object) -> None:
-    """Prints one JSON document on one line."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False, default=str))
+def print_json(value: object, *, indent: int | None = None) -> None:
+    """Prints one JSON document, on one line unless it is indented."""
+    click.echo(json.dumps(plain(value), ensure_ascii=False, default=str, indent=indent))

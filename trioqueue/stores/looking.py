@@ -49,6 +49,10 @@ class Looking(Protocol):
         """Reads dead letters of a type, oldest first, or with `newest` the newest first."""
         ...
 
+    async def letter(self, entity_type: str, command_id: str) -> Letter | None:
+        """Reads one dead letter; None: there is none of this command."""
+        ...
+
     async def statistics(self) -> StoreStatistics:
         """Counts what there is."""
         ...

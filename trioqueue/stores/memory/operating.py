@@ -134,6 +134,11 @@ class Operating(Mailboxes):
         found = [Letter(self.died_us[one.command_id], *one) for one in self.dead[entity_type].values()]
         return tuple(sorted(found, reverse=newest)[offset : offset + count])
 
+    def letter(self, entity_type: str, command_id: str) -> Letter | None:
+        """Reads one dead letter; see `Store.letter`."""
+        found = self.dead[entity_type].get(command_id)
+        return None if found is None else Letter(self.died_us[command_id], *found)
+
     def lanes(self, count: int) -> Lanes:
         """Glances at entities with commands; see `Store.lanes`."""
         found, kinds, whole = list[Lane](), Counter[str](), True

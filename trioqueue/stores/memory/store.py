@@ -243,6 +243,10 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._server.letters(entity_type, offset, count, newest=newest)
 
+    async def letter(self, entity_type: str, command_id: str) -> Letter | None:
+        await trio.lowlevel.checkpoint()
+        return self._server.letter(entity_type, command_id)
+
     async def redeliver(
         self, entity: Entity, command_id: str, where: Literal["head", "tail", "nowhere"], data: bytes = b""
     ) -> bool:

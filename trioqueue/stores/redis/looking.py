@@ -70,6 +70,14 @@ class RedisLooking:
             if record is not None
         )
 
+    async def letter(self, entity_type: str, command_id: str) -> Letter | None:
+        order, records = self._keys.dead(entity_type)
+        died_us = await self._read("ZSCORE", order, command_id)
+        record = await self._read("HGET", records, command_id)
+        return (
+            None if died_us is None or record is None else Letter(round(float(died_us)), command_id, record)
+        )
+
     async def cancelled(self, entity: Entity) -> tuple[str, ...]:
         fields = await self._read("HKEYS", self._keys.entity(entity)[0])
         return tuple(f.removeprefix(b"cancel:").decode() for f in fields if f.startswith(b"cancel:"))

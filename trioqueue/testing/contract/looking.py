@@ -109,6 +109,9 @@ async def check_letters_are_read_from_both_ends(harness: StoreHarness) -> None:
         assert [letter.command_id for letter in oldest] == ["c1", "c2"]
         assert [letter.command_id for letter in newest] == ["c3", "c2"]
         assert [letter.command_id for letter in last] == ["c0"]
+        assert await sender.store.letter(A.type, "c2") == oldest[1]
+        assert await sender.store.letter(A.type, "c5") is None
+        assert await sender.store.letter(OTHER.type, "c2") is None
 
 
 async def check_a_refusal_is_noted(harness: StoreHarness) -> None:
