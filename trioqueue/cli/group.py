@@ -5,7 +5,9 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from trioqueue.cli.demo import demo
+from trioqueue.cli.dev import dev
 from trioqueue.cli.pods import pods
+from trioqueue.cli.serve import serve
 
 
 def _version() -> str:
@@ -29,6 +31,8 @@ def trioqueue(context: click.Context) -> None:
 
 for verb in (
     demo,
+    dev,
     pods,
+    serve,
 ):
     trioqueue.add_command(verb)
