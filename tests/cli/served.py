@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import trio
 from lamps import Spin, Switch
 
-from trioqueue import Context, EntityPolicy, Registry, Retry, open_atomic_queues
+from trioqueue import Context, Registry, open_atomic_queues
 
 registry = Registry()
 
@@ -29,6 +29,8 @@ async def switch(command: Switch, context: Context) -> int:
         Path("held").touch()
         while not Path("go").exists():
             await trio.sleep(0.01)
+    if command.what == "stay":
+        await trio.sleep_forever()
     if command.what == "fail":
         raise OSError("jammed")
     return 1
@@ -38,7 +40,7 @@ async def switch(command: Switch, context: Context) -> int:
 async def spin(command: Spin) -> None:
     pass
 """
-"""An app; it holds on to a command until it may go, and says so by files."""
+"""An app.  Its handler may fail, stay for ever, or hold on until it may go, and says so by files."""
 
 
 class Served:
@@ -118,7 +120,19 @@ def pods_of(name: str) -> list[int]:
     return processes(f"--name {name}-")
 
 
+def command_line_of(pid: int) -> str:
+    """Reads what anybody on this machine can read of a process."""
+    listed = ["ps", "-wwo", "args=", "-p", str(pid)]
+    return subprocess.run(listed, capture_output=True, text=True, check=True).stdout
+
+
+async def until(look: Callable[[], object]) -> None:
+    """Waits for something that another process does."""
+    with trio.fail_after(PATIENCE):
+        while not look():  # noqa: ASYNC110 - it has no event for us
+            await trio.sleep(0.005)
+
+
 async def until_none(name: str) -> None:
     """Waits until no such process is left."""
-    while pods_of(name):
-        await trio.sleep(0.02)
+    await until(lambda: not pods_of(name))

@@ -133,7 +133,7 @@ class Child:
             self._process.kill()
 
     def failed(self) -> bool:
-        """Says whether it ended otherwise than it was told to; one that did not serve yet ends at once by SIGTERM."""
+        """Says whether it ended otherwise than it was told to; one that is not up yet ends at once by SIGTERM."""
         return self.code not in (0, TERMINATED, -signal.SIGTERM)
 
 
@@ -163,7 +163,7 @@ async def keep_all(children: Sequence[Child], *, until_done: bool) -> int:
     async def keep(child: Child) -> None:
         await child.keep(until_done=until_done)
         if not child.served:
-            if child.code < 0 and not killed_by:
+            if child.code < 0 and child.failed():
                 logger.error("pod %s ended %s before it served", child.name, how_ended(child.code))
             for other in children:
                 other.end()

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 
 import attrs
@@ -40,10 +40,37 @@ def end_at_once_by_signals() -> None:
         signal.signal(number, end)
 
 
-async def told_to_end(signals: AsyncIterator[int]) -> Ending:
-    """Waits for a signal."""
-    number = await anext(signals)
-    return Ending(f"it got {signal.Signals(number).name}")
+class EndSignal:
+    """The first signal by which this process is told to end; what comes after it ends it at once.
+
+    One that comes while the queues are being opened cancels that.
+    """
+
+    def __init__(self) -> None:
+        self.opening = trio.CancelScope()  # round the opening, and all that follows
+        self.opened = False  # set when that is over: then nothing is cancelled any more
+        self.heard = trio.Event()  # set from when on signals are heard
+        self._listening = trio.CancelScope()
+        self._came = trio.Event()
+        self._number = 0
+
+    async def listen(self) -> None:
+        """Listens, until a signal has come or `stop`."""
+        with self._listening, trio.open_signal_receiver(*SIGNALS) as signals:
+            self.heard.set()
+            self._number = await anext(signals)
+            self._came.set()
+            if not self.opened:
+                self.opening.cancel("told to end")
+
+    def stop(self) -> None:
+        """Has the next signal end this process at once."""
+        self._listening.cancel("the end has begun")
+
+    async def wait(self) -> Ending:
+        """Waits until it comes."""
+        await self._came.wait()
+        return Ending(f"it got {signal.Signals(self._number).name}")
 
 
 async def changed(sources: Sources) -> Ending:

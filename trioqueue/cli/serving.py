@@ -27,14 +27,7 @@ from trioqueue.cli.app import App, BadApp, load
 from trioqueue.cli.children import parent_gone, tell_parent_ready
 from trioqueue.cli.errors import one_line
 from trioqueue.cli.logs import Logs
-from trioqueue.cli.pod_end import (
-    SIGNALS,
-    Ending,
-    changed,
-    end_at_once_by_signals,
-    first_of,
-    told_to_end,
-)
+from trioqueue.cli.pod_end import Ending, EndSignal, changed, end_at_once_by_signals, first_of
 from trioqueue.cli.reload import Sources, begin_anew
 from trioqueue.stores.redis.address import parse_address
 from trioqueue.stores.service_nursery import open_service_nursery
@@ -119,39 +112,48 @@ async def _serve(plan: Plan, app: App, bodies: Collection[Body]) -> Ending:
     if plan.monitor is not None:
         prometheus = _import("trioqueue.instruments.prometheus").Prometheus()
         instruments.append(prometheus)
-    # What watches the pod sees it drain as well.
-    async with open_service_nursery() as watching, app.open(plan.url, **plan.options(instruments)) as queues:
-        pod = await _own_pod(plan, queues)
-        with trio.open_signal_receiver(*SIGNALS) as signals:
-            if plan.monitor is not None:
-                opened = trio.Event()
-                watching.start_soon(_open_monitor, queues, plan.monitor, prometheus, opened)
-                await opened.wait()
-            logger.info(
-                "pod %s is ready: it serves %s, on %s with the prefix %s",
-                pod.name,
-                ", ".join(pod.types),
-                plan.store(),
-                plan.prefix,
-                extra={"event": "ready", "types": pod.types},
-            )
-            waits: list[Wait] = [partial(told_to_end, signals)]
-            waits += [partial(body, queues, pod) for body in bodies]
-            if plan.reload:
-                waits.append(partial(changed, sources))
-            if plan.has_parent:
-                tell_parent_ready()
-                waits.append(parent_gone)
-            ending = await first_of(*waits)
-        tally.drains = True
-        logger.info(
-            "pod %s drains, as %s; a signal now ends it at once",
-            pod.name,
-            ending.why,
-            extra={"event": "draining"},
-        )
-    logger.info("pod %s has ended: %s", pod.name, tally, extra={"event": "drained"})
-    return ending
+    told = EndSignal()
+    async with open_service_nursery() as services:
+        services.start_soon(told.listen, name="signals")
+        await told.heard.wait()
+        with told.opening:
+            async with app.open(plan.url, **plan.options(instruments)) as queues:
+                told.opened = True
+                pod = await _own_pod(plan, queues)
+                if plan.monitor is not None:  # it goes on while the pod drains, and says so
+                    opened = trio.Event()
+                    services.start_soon(_open_monitor, queues, plan.monitor, prometheus, opened)
+                    await opened.wait()
+                _say_ready(plan, pod)
+                waits: list[Wait] = [told.wait, *(partial(body, queues, pod) for body in bodies)]
+                if plan.reload:
+                    waits.append(partial(changed, sources))
+                if plan.has_parent:
+                    tell_parent_ready()
+                    waits.append(parent_gone)
+                ending = await first_of(*waits)
+                told.stop()
+                tally.drains = True
+                logger.info(
+                    "pod %s drains, as %s; a signal now ends it at once",
+                    pod.name,
+                    ending.why,
+                    extra={"event": "draining"},
+                )
+            logger.info("pod %s has ended: %s", pod.name, tally, extra={"event": "drained"})
+            return ending
+        return await told.wait()
+
+
+def _say_ready(plan: Plan, pod: Pod) -> None:
+    logger.info(
+        "pod %s is ready: it serves %s, on %s with the prefix %s",
+        pod.name,
+        ", ".join(pod.types),
+        plan.store(),
+        plan.prefix,
+        extra={"event": "ready", "types": pod.types},
+    )
 
 
 async def _own_pod(plan: Plan, queues: AtomicQueues) -> Pod:
