@@ -111,7 +111,7 @@ async def open_atomic_queues(
             )
         services = build_services(registry, types, policies, provide or {}, codec)
         scalers = build_scalers(registry, types, provide or {})
-    pod_name = legal_pod_name(name if name is not None else _pod_name())
+    pod_name = legal_pod_name(name if name is not None else default_pod_name())
     if durability not in ("local", "replica"):
         raise ValueError(f"durability is 'local' or 'replica', not {durability!r}")
     async with _open_store(
@@ -257,7 +257,7 @@ def _open_store(
             raise BadUrl("its scheme is none of memory://, redis://, rediss://, unix://")
 
 
-def _pod_name() -> str:
+def default_pod_name() -> str:
     """Names this process for people: host and process id, as far as that is legal."""
     host = re.sub(r"[^A-Za-z0-9_.-]+", "-", socket.gethostname())[:48] or "pod"
     return f"{host}-{os.getpid()}"

@@ -1,6 +1,7 @@
 """The user's own code, as the command line names it: `module:name`."""
 
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable
@@ -48,10 +49,30 @@ class App:
     opener: Opener | None
 
     def open(self, url: str, **options: Any) -> AbstractAsyncContextManager[AtomicQueues]:
-        """Opens the queues, and serves."""
-        if self.opener is not None:
-            return self.opener(url, **options)
-        return open_atomic_queues(url, registry=self.registry, **options)
+        """Opens the queues, and serves.
+
+        Raises:
+            BadApp: The opener doesn't take that, or gives something else.
+        """
+        if self.opener is None:
+            return open_atomic_queues(url, registry=self.registry, **options)
+        try:
+            inspect.signature(self.opener).bind(url, **options)
+        except TypeError as error:
+            raise BadApp(
+                self.target,
+                f"it can't be called with the URL and options ({error}): let it take `url, **options`, and pass both "
+                "to open_atomic_queues",
+            ) from None
+        opened: object = self.opener(url, **options)
+        if isinstance(opened, AbstractAsyncContextManager):
+            return cast("AbstractAsyncContextManager[AtomicQueues]", opened)
+        if inspect.iscoroutine(opened):
+            opened.close()
+        raise BadApp(
+            self.target,
+            f"it gives a {type(opened).__name__} and no async context manager: is an @asynccontextmanager missing?",
+        )
 
 
 def load(target: str) -> App:
@@ -72,9 +93,11 @@ def load(target: str) -> App:
             raise BadApp(
                 target, f"there is no module {error.name!r} in {here} or among what is installed"
             ) from None
-        raise BadApp(target, f"its import failed at {_last_line(error)}: {error}") from error
+        raise BadApp(target, f"its import failed at {_place(error)}: {error}") from error
+    except SyntaxError as error:
+        raise BadApp(target, f"its import failed at {_place(error)}: {error.msg}") from error
     except Exception as error:
-        raise BadApp(target, f"its import failed at {_last_line(error)}: {error!r}") from error
+        raise BadApp(target, f"its import failed at {_place(error)}: {error!r}") from error
     found: Any = module
     for part in name.split("."):
         found = getattr(found, part, None)
@@ -89,9 +112,14 @@ def load(target: str) -> App:
     )
 
 
-def _last_line(error: BaseException) -> str:
+def _place(error: BaseException) -> str:
+    """Names the line of the app where an error came about, and not that of a library which it called."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{Path(error.filename).name}:{error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "its first line"
+    here = [frame for frame in frames if Path(frame.filename).is_relative_to(Path.cwd())]
+    last = (here or frames)[-1]
+    return f"{Path(last.filename).name}:{last.lineno}"
 
 
 app_option = click.option(

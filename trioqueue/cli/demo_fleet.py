@@ -13,7 +13,7 @@ import trio
 
 from trioqueue.cli.demo_pod import URL_VARIABLE, Share, read_lines
 from trioqueue.cli.demo_runs import Report
-from trioqueue.cli.errors import PodEnded
+from trioqueue.cli.errors import PodEnded, how_ended
 
 
 class PodProcess:
@@ -73,8 +73,7 @@ class PodProcess:
 
     async def _ended(self) -> PodEnded:
         code = await self._process.wait()
-        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-        return PodEnded(f"The pod process {self._process.pid} ended {how}: run the demo again.")
+        return PodEnded(f"The pod process {self._process.pid} ended {how_ended(code)}: run the demo again.")
 
 
 @asynccontextmanager

@@ -88,7 +88,12 @@ def told_of(error: BaseException) -> tuple[str, int] | None:
     return one_line(leaves[0]), FAILED
 
 
-def one_line(error: BaseException) -> str:
+def how_ended(code: int) -> str:
+    """Says how a process ended, by its exit code as Python gives it."""
+    return f"by signal {-code}" if code < 0 else f"with exit code {code}"
+
+
+def one_line(error: BaseException | str) -> str:
     """Gives an error's sentence without line ends."""
     return " ".join(str(error).split())
 

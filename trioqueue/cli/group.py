@@ -13,6 +13,9 @@ from trioqueue.cli.show import show
 from trioqueue.cli.stats import stats
 from trioqueue.cli.steering import cancel, pause, purge, resume
 from trioqueue.cli.why import why
+from trioqueue.cli.dev import dev
+from trioqueue.cli.pods import pods
+from trioqueue.cli.serve import serve
 
 
 def _version() -> str:
@@ -48,5 +51,8 @@ for verb in (
     show,
     stats,
     why,
+    dev,
+    pods,
+    serve,
 ):
     trioqueue.add_command(verb)

@@ -23,6 +23,12 @@ T = TypeVar("T")
 
 PREFIX = "tq"
 
+NO_STORE = "Nothing says where the store is: add --url redis://localhost:6379, or set TRIOQUEUE_URL."
+
+prefix_option = click.option(
+    "--prefix", envvar="TRIOQUEUE_PREFIX", default=PREFIX, show_default=True, help="Of all keys in the store."
+)
+
 
 @attrs.frozen
 class Connection:
@@ -57,9 +63,7 @@ def connects(function: F) -> F:
 
     def make(_context: click.Context, _parameter: click.Parameter, url: str | None) -> str:
         if not url:
-            raise click.UsageError(
-                "Nothing says where the store is: add --url redis://localhost:6379, or set TRIOQUEUE_URL."
-            )
+            raise click.UsageError(NO_STORE)
         if url.lower().startswith("memory:"):
             raise click.UsageError("memory:// is inside another process, and nobody else can look into it.")
         return url
@@ -69,13 +73,6 @@ def connects(function: F) -> F:
 
     called.__name__, called.__doc__ = function.__name__, function.__doc__
     called.__dict__.update(function.__dict__)
-    with_prefix = click.option(
-        "--prefix",
-        envvar="TRIOQUEUE_PREFIX",
-        default=PREFIX,
-        show_default=True,
-        help="Of all keys in the store.",
-    )
     with_url = click.option(
         "--url",
         envvar="TRIOQUEUE_URL",
@@ -83,7 +80,7 @@ def connects(function: F) -> F:
         callback=make,
         help="The Redis: redis://, rediss:// or unix://.",
     )
-    return cast("F", with_url(with_prefix(called)))
+    return cast("F", with_url(prefix_option(called)))
 
 
 as_json = click.option(

@@ -1,0 +1,109 @@
+"""`trioqueue dev`: a pod for whoever writes its handlers."""
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from trioqueue import (
+    AtomicQueues,
+    CommandDead,
+    CommandFailed,
+    CommandHandled,
+    EntityAsleep,
+    EntityAwake,
+    EntityPaused,
+    Event,
+    EventsMissed,
+    Pod,
+    PodLostLease,
+)
+from trioqueue._open import default_pod_name
+from trioqueue.cli.errors import one_line
+from trioqueue.cli.logs import Logs, log_level_option
+from trioqueue.cli.options import prefix_option
+from trioqueue.cli.pod_end import Ending
+from trioqueue.cli.serve import target_argument, types_of, types_option
+from trioqueue.cli.serving import MEMORY, Plan, serve_here
+
+OUTCOMES = {"done": "green", "rejected": "yellow", "dead": "bold red"}
+"""Colours of how a command has left its mailbox; the others have none."""
+
+
+@click.command()
+@target_argument
+@click.option("--url", envvar="TRIOQUEUE_URL", metavar="URL", help="A Redis.  [default: memory://]")
+@prefix_option
+@types_option
+@log_level_option
+def dev(target: str, *, url: str | None, prefix: str, types: str | None, log_level: str | None) -> None:
+    """Serves entities in one process while you write their handlers, and prints what happens.
+
+    MODULE:REGISTRY is as for `trioqueue serve`.  When a source file changes that was imported from below the working
+    directory, it drains and begins anew; where that can't be imported, it says why and waits for the next change.
+
+    Without a Redis, all is in this process: no other one can send to it, and what it holds is gone when it begins anew.
+
+    Warnings are logged to stderr; --log-level says what else is.
+    """
+    plan = Plan(
+        target=target,
+        url=url or MEMORY,
+        prefix=prefix,
+        name=default_pod_name(),
+        logs=Logs(log_level, default="warning"),
+        types=types_of(types),
+        reload=True,
+    )
+
+    async def watch(queues: AtomicQueues, pod: Pod) -> Ending:
+        return await show_events(queues, pod, plan)
+
+    serve_here(plan, watch)
+
+
+async def show_events(queues: AtomicQueues, pod: Pod, plan: Plan) -> Ending:
+    """Prints what happens in the fleet, an event a line, for ever."""
+    console = Console(highlight=False)
+    async with queues.open_events() as events:
+        console.print(f"{plan.target} serves {', '.join(pod.types)}, on {_where(plan)}.", soft_wrap=True)
+        console.print("A changed source file has it begin anew, and Ctrl-C ends it.", style="dim")
+        async for event in events:
+            console.print(line_of(event), soft_wrap=True)
+    return Ending("nothing happens any more")
+
+
+def _where(plan: Plan) -> str:
+    if plan.store() == MEMORY:
+        return f"{MEMORY}, which is in this process: no other one can send to it"
+    return f"{plan.store()} with the prefix {plan.prefix}"
+
+
+def line_of(event: Event) -> Text:
+    """Writes an event for a person: whom it is about, what happened, and how long it took."""
+    entity = f"{getattr(event, 'entity_type', event.pod)}/{getattr(event, 'entity_id', '')}".rstrip("/")
+    said, style = _said(event)
+    return Text(f"{entity}  ").append(one_line(said), style)
+
+
+def _said(event: Event) -> tuple[str, str]:
+    match event:
+        case CommandHandled():
+            took = f"in {event.duration * 1000:.1f} ms"
+            return f"{event.command} {event.outcome} {took}", OUTCOMES.get(event.outcome, "")
+        case CommandFailed():
+            again = f"attempt {event.attempt}, again in {event.again_in:.1f} s"
+            return f"{event.command} failed: {event.error}, {again}", "red"
+        case CommandDead():
+            return f"{event.command} is a dead letter: {event.error}", "bold red"
+        case EntityPaused():
+            return f"paused: {event.why or 'by an operator'}", "yellow"
+        case EntityAwake():
+            return "awake", "dim"
+        case EntityAsleep():
+            return "asleep", "dim"
+        case PodLostLease():
+            return f"lost its lease: {event.why}", "bold red"
+        case EventsMissed():
+            return f"{event.count:,} events never came", "yellow"
+        case _:
+            return type(event).__name__, ""
