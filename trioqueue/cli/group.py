@@ -6,6 +6,8 @@ import click
 
 from trioqueue.cli.demo import demo
 from trioqueue.cli.pods import pods
+from trioqueue.cli.tail import tail
+from trioqueue.cli.top import top
 
 
 def _version() -> str:
@@ -30,5 +32,7 @@ def trioqueue(context: click.Context) -> None:
 for verb in (
     demo,
     pods,
+    tail,
+    top,
 ):
     trioqueue.add_command(verb)
