@@ -167,7 +167,10 @@ def test_a_pod_that_died_is_told_and_one_that_left_is_not() -> None:
 
     (gone,) = live.snapshot(BEGAN + 1, WALL).trouble
     assert (gone.what, gone.who) == ("pod gone", "b")
-    assert gone.text == "was not heard of for 4.2 s: others take over what it owned"
+    assert gone.text == "not heard of for 4.2 s, others take over"
+
+    live.look(statistics(), [attrs.evolve(frozen, incarnation="c.2", heard=0.1)], lanes(), BEGAN + 2)
+    assert live.snapshot(BEGAN + 2, WALL).trouble[0].text.endswith("others take over; it has joined anew")
 
 
 def test_old_trouble_is_forgotten() -> None:

@@ -82,6 +82,15 @@ async def test_it_prints_as_many_pictures_as_wanted(clean_redis: RedisServer, tm
     assert ran.stdout.count("none: nothing is handled until one serves") == 3
 
 
+async def test_no_encoding_is_too_small(clean_redis: RedisServer, tmp_path: Path) -> None:
+    async with open_atomic_queues(clean_redis.url, registry=new_registry(), serves=()) as queues:
+        await queues.send(Switch("Küche-" + "x" * 80, "on"))
+        ran = await verb("top", *EVERY, url=clean_redis.url, cwd=tmp_path, PYTHONIOENCODING="ascii")
+
+    assert (ran.code, ran.stderr) == (0, "")
+    assert "lamp/K?che-xxx" in ran.stdout
+
+
 async def test_programs_get_an_object_a_line(clean_redis: RedisServer, tmp_path: Path) -> None:
     async with (
         at_work(clean_redis.url) as queues,

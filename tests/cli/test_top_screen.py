@@ -10,7 +10,7 @@ from trioqueue.cli.cells import fit, rate, whole
 from trioqueue.cli.live import Live, Snapshot
 from trioqueue.cli.top_screen import LISTS, View, picture
 
-SIZES = [(80, 24), (200, 50), (150, 24), (100, 30), (80, 60), (70, 18)]
+SIZES = [(80, 24), (200, 50), (170, 24), (100, 30), (80, 60), (70, 18)]
 
 LONG = "550e8400-e29b-41d4-a716-446655440000"
 
@@ -59,7 +59,7 @@ def test_it_fills_the_terminal_and_no_more(chosen: str, width: int, height: int)
     assert lines[-1].startswith("q quit")
 
 
-@pytest.mark.parametrize("size", [(1, 1), (20, 5), (69, 17), (3, 60), (400, 3), (160, 1)])
+@pytest.mark.parametrize("size", [(1, 1), (20, 5), (69, 17), (3, 60), (400, 3), (180, 1)])
 def test_a_tiny_terminal_gets_a_part(size: tuple[int, int]) -> None:
     assert len(lines_of(picture(snapshot(), View(), *size))) <= size[1]
 
@@ -194,7 +194,7 @@ def test_wide_characters_are_counted_as_they_are_shown(width: int) -> None:
 
 
 def test_numbers_are_short() -> None:
-    assert [whole(0), whole(999_999), whole(1_234_567)] == ["0", "999,999", "1.2 M"]
+    assert [whole(0), whole(99_999), whole(999_999), whole(1_234_567)] == ["0", "99,999", "999 k", "1.2 M"]
     assert [rate(0.0), rate(0.25), rate(99.94), rate(1234.5)] == ["0", "0.2", "99.9", "1,234"]
     assert rate(12_345_678.0) == "12.3 M"
     assert whole(5_000_000_000) == "5.0 G"

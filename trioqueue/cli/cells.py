@@ -1,5 +1,8 @@
 """Text that fits: cells of a fixed width, so that nothing jumps, and nothing in them that a terminal would obey."""
 
+import io
+import sys
+
 from rich.cells import cell_len, set_cell_size
 
 
@@ -39,8 +42,10 @@ def _end(text: str, width: int) -> str:
 
 
 def whole(number: int) -> str:
-    """Writes a count in at most seven characters."""
-    return _large(number) if number >= 1_000_000 else f"{number:,}"
+    """Writes a count in at most six characters."""
+    if number >= 1_000_000:
+        return _large(number)
+    return f"{number // 1000} k" if number >= 100_000 else f"{number:,}"
 
 
 def rate(per_second: float) -> str:
@@ -51,4 +56,12 @@ def rate(per_second: float) -> str:
 
 
 def _large(number: float) -> str:
-    return f"{number / 1e9:.1f} G" if number >= 1e9 else f"{number / 1e6:.1f} M"
+    size, unit = (1e9, "G") if number >= 1e9 else (1e6, "M")
+    return f"{number / size:.{0 if number >= 100 * size else 1}f} {unit}"
+
+
+def replace_unencodable() -> None:
+    """Has standard output write a question mark for what its encoding lacks, where it would fail."""
+    output: object = sys.stdout
+    if isinstance(output, io.TextIOWrapper):
+        output.reconfigure(errors="replace")

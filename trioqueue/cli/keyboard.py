@@ -54,4 +54,5 @@ class Keyboard:
             data = os.read(self._descriptor, READ)
         except OSError:  # Linux's way of saying that the other side has closed it
             return []
-        return [_NAMES.get(key, key.decode(errors="replace")) for key in _KEY.findall(data)]
+        pressed: list[bytes] = _KEY.findall(data)
+        return [_NAMES.get(key) or key.decode(errors="replace") for key in pressed]

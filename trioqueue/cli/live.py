@@ -333,11 +333,12 @@ class Live:
         if now - self._looked_at > self._every + PATIENCE:
             for rates in (self._entities, self._pods, self._kinds):
                 rates.restart(now)
-        still = {pod.incarnation for pod in pods}
+        still, names = {pod.incarnation for pod in pods}, {pod.name for pod in pods}
         for pod in self._seen_pods:
             if pod.incarnation not in still and pod.heard is not None and pod.heard >= LATE:
                 # It told nobody: it is dead, or stands still.  One that leaves in order hands on what it has before.
-                text = f"was not heard of for {pod.heard:.1f} s: others take over what it owned"
+                text = f"not heard of for {pod.heard:.1f} s, others take over"
+                text += "; it has joined anew" * (pod.name in names)
                 self._add(_Told(("pod gone", pod.incarnation), now, "pod gone", pod.name, text))
         if len(self._handled_by) > 2 * len(self._entities) + MOST:
             self._handled_by = {one: pod for one, pod in self._handled_by.items() if one in self._entities}

@@ -23,7 +23,7 @@ from trioqueue import (
 )
 from trioqueue._errors import BadDeclaration
 from trioqueue._names import legal_entity_type
-from trioqueue.cli.cells import printable
+from trioqueue.cli.cells import printable, replace_unencodable
 from trioqueue.cli.ending import until_sigterm, until_unread
 from trioqueue.cli.options import ENTITY, Connection, as_json, connects, plain, print_json, run
 
@@ -94,7 +94,7 @@ def tail(
     A line has the time when it came here, the entity, what happened, the command, the pod, and more of it:
 
     \b
-    handled   a command has left its mailbox: how, how long it waited, and how long it took
+    handled   a command has left its mailbox: how long it waited and took, and how unless it is done
     failed    a handler failed: which attempt, the error, and when it is tried again
     dead      a command became a dead letter
     paused    a worker let go of an entity that is paused
@@ -130,6 +130,7 @@ def tail(
                 if _wanted(event, entity, only):
                     show(event, time.time())
 
+    replace_unencodable()
     run(watch)
 
 
@@ -172,15 +173,16 @@ def line_of(event: Event, at: float) -> str:
     entity = f"{entity_type}/{getattr(event, 'entity_id', '')}" if entity_type else ""
     command: str = getattr(event, "command", "")
     return (
-        f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}  {entity:<24}  {WORDS[type(event)]:<7}  "
-        f"{command:<16}  {event.pod:<12}  {_more_of(event)}"
+        f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}  {entity:<20}  {WORDS[type(event)]:<7}  "
+        f"{command:<12}  {event.pod:<8}  {_more_of(event)}"
     ).rstrip()
 
 
 def _more_of(event: Event) -> str:
     match event:
         case CommandHandled():
-            return f"{event.outcome:<9}  waited {_ms(event.waited):>10}  took {_ms(event.duration):>10}"
+            outcome = "" if event.outcome == "done" else f"  {event.outcome}"
+            return f"waited {_ms(event.waited):>8}  took {_ms(event.duration):>8}{outcome}"
         case CommandFailed():
             return f"{event.error}, attempt {event.attempt}, again in {_ms(event.again_in)}"
         case CommandDead():
@@ -198,4 +200,4 @@ def _more_of(event: Event) -> str:
 
 
 def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:,.1f} ms"
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds * 1000:,.0f} ms"

@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 
 import attrs
@@ -16,6 +16,7 @@ from rich.live import Live as RichLive
 from rich.text import Text
 
 from trioqueue import AtomicQueues, Events, OutcomeUnknown, StoreUnavailable
+from trioqueue.cli.cells import replace_unencodable
 from trioqueue.cli.ending import until_sigterm, until_unread
 from trioqueue.cli.keyboard import Keyboard
 from trioqueue.cli.live import Live, Snapshot
@@ -82,6 +83,7 @@ def top(connection: Connection, *, every: float, count: int | None, as_json: boo
             else:
                 await show_top(queues, every=every, store=address)
 
+    replace_unencodable()
     run(watch)
 
 
@@ -215,7 +217,7 @@ class _Screen:
         )
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def shown(self) -> Generator[None]:
         """Takes the terminal, and leaves it as it was."""
         try:
             self._begin()
@@ -285,7 +287,7 @@ class _Screen:
 
 
 @contextmanager
-def _warnings_to(live: Live) -> Iterator[None]:
+def _warnings_to(live: Live) -> Generator[None]:
     """Has trioqueue's warnings come into the picture, and nowhere else, while the block runs."""
 
     class Told(logging.Handler):

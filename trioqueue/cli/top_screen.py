@@ -1,6 +1,6 @@
 """The picture of `trioqueue top`: a snapshot, as text of exactly the size of the terminal.
 
-    80 columns               150 and more
+    80 columns               170 and more
     ┌──────────────┐         ┌──────────────────────────┐
     │ the fleet    │         │ the fleet                │
     │ three lists  │         │ three lists   │ pods     │
@@ -15,6 +15,7 @@ change.
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from textwrap import wrap
 from typing import Literal, get_args
 
 import attrs
@@ -28,7 +29,7 @@ List = Literal["busiest", "deepest", "oldest"]
 
 LISTS: tuple[List, ...] = get_args(List)
 
-WIDE = 150
+WIDE = 170
 """Columns from which on pods and trouble stand beside the lists."""
 
 NARROWEST, SHORTEST = 70, 18
@@ -36,6 +37,12 @@ NARROWEST, SHORTEST = 70, 18
 
 HEAD = 4
 """Lines about the whole fleet."""
+
+NUMBERS, STATE = (8, 9, 8), 10
+"""Columns of a list: a rate, commands, seconds; and the state, two further on."""
+
+FOLDS = 3
+"""Lines of one trouble at most, on a large terminal."""
 
 FEW = 2
 """Rows of a list that was not chosen, on a small terminal."""
@@ -117,7 +124,7 @@ def _side(snapshot: Snapshot, width: int, room: int) -> list[Text]:
         *_pods(snapshot.pods, width, pods),
         Text(),
         Text("trouble", "bold"),
-        *_troubles(snapshot.trouble, width, troubles),
+        *_troubles(snapshot.trouble, width, troubles, lines_each=FOLDS),
     ]
 
 
@@ -128,8 +135,7 @@ def _lists(snapshot: Snapshot, view: View, width: int, room: int) -> list[Text]:
     others = max(min(FEW, rows // len(LISTS)), rows // 4)
     lines = list[Text]()
     for name in LISTS:
-        if lines:
-            lines += _blank(gap)
+        lines += _blank(gap) if lines else []
         chosen = name == view.chosen
         lines += _list(snapshot, name, width, rows - 2 * others if chosen else others, chosen=chosen)
     return lines
@@ -204,53 +210,60 @@ def _keys(view: View) -> Text:
     return line
 
 
+@attrs.frozen
+class _Columns:
+    """How wide the columns of a list are that have not the same width on each terminal; 0: there is none."""
+
+    entity: int
+    pod: int
+    command: int
+    failure: int
+
+    @classmethod
+    def of(cls, width: int) -> "_Columns":
+        """Says so for a list that is so wide."""
+        pod, command, failure = (14, 15, 20) if width >= 118 else (14, 16, 0) if width >= 100 else (13, 0, 0)
+        return cls(width - sum(NUMBERS) - 2 - STATE - pod - command - failure, pod, command, failure)
+
+
 def _list(snapshot: Snapshot, name: List, width: int, room: int, *, chosen: bool) -> list[Text]:
     """Draws one list under its headings."""
-    broad = width >= 100
-    pod, command, note = (14, 15, 20) if width >= 118 else (14, 16, 0) if broad else (13, 0, 0)
-    numbers = 8 + 9 + 8
-    entity = width - numbers - 2 - 10 - pod - command - note
-    said = name
-    if name == "busiest":
-        empty = "nothing is handled"
-    else:
-        empty = "nothing waits"
-        if not snapshot.whole:
-            said += f" of {snapshot.read:,} read"
-    line = Text()
-    line.append(fit(said, entity), "bold reverse" if chosen else "bold")
-    line.append(
-        fit("per s", 8, right=True)
-        + fit("pending", 9, right=True)
-        + fit("waited", 8, right=True)
-        + "  "
-        + fit("state", 10)
-        + fit("pod", pod)
-        + fit("command", command)
-        + fit("", note),
-        "dim",
+    columns = _Columns.of(width)
+    read = f" of {snapshot.read:,} read" if name != "busiest" and not snapshot.whole else ""
+    numbers = "".join(
+        fit(one, size, right=True) for one, size in zip(("per s", "pending", "waited"), NUMBERS, strict=True)
     )
+    others = fit("state", STATE) + fit("pod", columns.pod) + fit("command", columns.command)
+    lines = [
+        Text.assemble(
+            (fit(name + read, columns.entity), "bold reverse" if chosen else "bold"),
+            (f"{numbers}  {others}", "dim"),
+        )
+    ]
     rows: tuple[EntityRow, ...] = getattr(snapshot, name)
-    lines = [line]
-    for row in rows[:room]:
-        state = _state(row)
-        style = STYLES.get(state.split(" ")[0], "")
-        drawn = Text()
-        drawn.append(fit(row.entity, entity, middle=True), style)
-        drawn.append(fit(rate(row.per_second), 8, right=True), "" if row.per_second else "dim")
-        drawn.append(fit("?" if row.pending is None else whole(row.pending), 9, right=True))
-        drawn.append(fit("" if row.waited is None else span(row.waited), 8, right=True))
-        drawn.append("  " + fit(state, 10), style)
-        drawn.append(fit(row.pod or "", pod - 1) + " ")
-        if command:
-            drawn.append(fit(row.command, command - 1) + " ")
-        if note and row.failing:
-            again = f" in {span(row.failing.again_in)}" if row.failing.again_in else ""
-            drawn.append(fit(row.failing.error + again, note), style)
-        lines.append(drawn)
+    lines += [_entity(row, columns) for row in rows[:room]]
     if not rows:
-        lines.append(Text(f"  {empty}", "dim"))
+        lines.append(Text("  nothing is handled" if name == "busiest" else "  nothing waits", "dim"))
     return _filled(lines, room + 1)
+
+
+def _entity(row: EntityRow, columns: _Columns) -> Text:
+    per_second, pending, waited = NUMBERS
+    state = _state(row)
+    style = STYLES.get(state.split(" ")[0], "")
+    line = Text()
+    line.append(fit(row.entity, columns.entity, middle=True), style)
+    line.append(fit(rate(row.per_second), per_second, right=True), "" if row.per_second else "dim")
+    line.append(fit("?" if row.pending is None else whole(row.pending), pending, right=True))
+    line.append(fit("" if row.waited is None else span(row.waited), waited, right=True))
+    line.append("  " + fit(state, STATE), style)
+    line.append(fit(row.pod or "", columns.pod - 1) + " ")
+    if columns.command:
+        line.append(fit(row.command, columns.command - 1) + " ")
+    if columns.failure and row.failing:
+        again = f" in {span(row.failing.again_in)}" if row.failing.again_in else ""
+        line.append(fit(row.failing.error + again, columns.failure), style)
+    return line
 
 
 def _state(row: EntityRow) -> str:
@@ -288,17 +301,23 @@ def _pods(pods: Sequence[PodRow], width: int, room: int) -> list[Text]:
     return _filled(lines, room + 1)
 
 
-def _troubles(troubles: Iterable[Trouble], width: int, room: int) -> list[Text]:
-    """Draws the newest trouble, a line each."""
+def _troubles(troubles: Iterable[Trouble], width: int, room: int, *, lines_each: int = 1) -> list[Text]:
+    """Draws the newest trouble."""
     lines = list[Text]()
-    for one in list(troubles)[:room]:
-        line = Text()
-        line.append(f"{_clock(one.at)} ", "dim")
-        line.append(f"{one.what} ", STYLES.get(one.what, ""))
-        more = f" ({one.times:,} times)" if one.times > 1 else ""
-        text = fit(printable(f"{one.who} {one.text}".strip()), max(width - len(line.plain) - len(more), 0))
-        line.append(text.rstrip() + more)
-        lines.append(line)
+    for one in troubles:
+        clock, times = f"{_clock(one.at)} ", f"{one.times:,} times " if one.times > 1 else ""
+        begun = " " * len(clock + one.what + " ")
+        first, *others = wrap(
+            printable(f"{times}{one.who} {one.text}"),
+            width,
+            initial_indent=begun,
+            subsequent_indent=" " * len(clock),
+            max_lines=lines_each,
+            placeholder="…",
+        ) or [begun]
+        said = (f"{one.what} ", STYLES.get(one.what, ""))
+        lines.append(Text.assemble((clock, "dim"), said, first[len(begun) :]))
+        lines += map(Text, others)
     if not lines:
         lines.append(Text("no trouble since this began", "dim"))
     return _filled(lines, room)
