@@ -1,7 +1,6 @@
 """`trioqueue demo`: many orders, shared stock, no lock, and no drift."""
 
 import secrets
-import signal
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
@@ -37,7 +36,8 @@ from trioqueue.cli.demo_runs import (
 )
 from trioqueue.cli.demo_screen import Screen
 from trioqueue.cli.demo_stock import open_run, plain_shelves, stock_plainly
-from trioqueue.cli.errors import FAILED, Terminated
+from trioqueue.cli.ending import until_sigterm
+from trioqueue.cli.errors import FAILED
 from trioqueue.cli.warnings import warn_on_stderr
 from trioqueue.stores.redis.address import parse_address
 
@@ -154,7 +154,7 @@ async def _queued(setting: Setting, orders: Orders, screen: Screen) -> Result:
             entities=POLICIES,
             provide={Tally: tally} if alone else None,
         ) as queues,
-        _until_sigterm(),
+        until_sigterm(),
     ):
         _introduce(setting, orders, screen)
         if alone:
@@ -177,7 +177,7 @@ async def _naive(setting: Setting, orders: Orders, screen: Screen) -> Result:
         shelves = {product: StockShelf(stock) for product, stock in stocks.items()}
         rows = await _race_here(orders, shelves, screen)
         return Result(rows, {product: stock.on_hand for product, stock in stocks.items()})
-    async with open_run(setting.url, setting.prefix) as transport, _until_sigterm():
+    async with open_run(setting.url, setting.prefix) as transport, until_sigterm():
         _introduce(setting, orders, screen)
         await stock_plainly(transport, setting.prefix)
         plain = plain_shelves(transport, setting.prefix)
@@ -235,22 +235,3 @@ async def _moving_bar(screen: Screen, ask: Ask) -> AsyncGenerator[None, None]:
             nursery.start_soon(move)
             yield
             nursery.cancel_scope.cancel()
-
-
-@asynccontextmanager
-async def _until_sigterm() -> AsyncGenerator[None, None]:
-    """Turns SIGTERM into an error of the block, so that pods are ended and keys removed.
-
-    Its nursery's child waits for the signal.
-    """
-
-    async def wait(task_status: trio.TaskStatus[None]) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
-            task_status.started()
-            async for _ in signals:
-                raise Terminated
-
-    async with trio.open_nursery() as nursery:
-        await nursery.start(wait)
-        yield
-        nursery.cancel_scope.cancel()

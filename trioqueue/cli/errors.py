@@ -22,6 +22,8 @@ INTERRUPTED = 130
 TERMINATED = 143
 """Exit code after SIGTERM: 128 and its number."""
 
+UNFINISHED = "Told to end by SIGTERM: what was begun is not finished."
+
 
 @attrs.define
 class PodEnded(TrioqueueError):
@@ -39,10 +41,15 @@ class PodEnded(TrioqueueError):
 
 @attrs.define
 class Terminated(TrioqueueError):
-    """Tells that this process got SIGTERM; what it had started has been ended when it is seen."""
+    """Tells that this process got SIGTERM; what it had started has been ended when it is seen.
+
+    `said` is what a person is told; "": nothing, as there was nothing to finish.
+    """
+
+    said: str = UNFINISHED
 
     def __str__(self) -> str:
-        return "Told to end by SIGTERM: what was begun is not finished."
+        return self.said
 
 
 def run_reporting(work: Callable[[], object]) -> int:

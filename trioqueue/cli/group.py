@@ -16,6 +16,8 @@ from trioqueue.cli.why import why
 from trioqueue.cli.dev import dev
 from trioqueue.cli.pods import pods
 from trioqueue.cli.serve import serve
+from trioqueue.cli.tail import tail
+from trioqueue.cli.top import top
 
 
 def _version() -> str:
@@ -54,5 +56,7 @@ for verb in (
     dev,
     pods,
     serve,
+    tail,
+    top,
 ):
     trioqueue.add_command(verb)
