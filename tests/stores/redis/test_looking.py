@@ -1,0 +1,22 @@
+"""Reading what waits: in Redis it is read in pieces, between which everything goes on."""
+
+from redis_servers import RedisServer
+
+from trioqueue._names import Entity
+from trioqueue.stores.contract import Group, Outgoing
+from trioqueue.stores.redis.keys import Keys
+from trioqueue.stores.redis.store import open_redis_store
+
+KEYS = Keys("tq")
+
+
+async def test_what_was_settled_between_two_pieces_is_no_lane(each_redis: RedisServer) -> None:
+    """The index said that it has work, and when its mailbox is read it has none."""
+    async with open_redis_store(each_redis.url, prefix="tq", unanswered=5.0) as store:
+        await store.send(Group([Outgoing(Entity("account", "b"), b"1")]))
+        with each_redis.client() as client:
+            client.zadd(KEYS.wake, {"account/a": 1, "account/c": 1})
+
+        found = await store.lanes(10)
+
+        assert [str(lane.entity) for lane in found.lanes] == ["account/b"]
