@@ -125,9 +125,7 @@ class Prometheus(Instrument, Collector):
         counts = self._types.get(name)
         if counts is None:
             label = _label(name, legal_entity_type) if len(self._types) < MOST_TYPES else OTHER
-            counts = self._types.get(label)
-            if counts is None:
-                counts = self._types[label] = TypeCounts(label)
+            counts = self._types.setdefault(label, TypeCounts(label))
         return counts
 
     def _command(self, entity_type: str, name: str) -> CommandCounts:
@@ -135,10 +133,8 @@ class Prometheus(Instrument, Collector):
         counts = commands.get(name)
         if counts is None:
             label = _label(name, legal_command_name) if self._pairs < MOST_COMMANDS else OTHER
-            counts = commands.get(label)
-            if counts is None:
-                self._pairs += 1
-                counts = commands[label] = CommandCounts(label)
+            self._pairs += label not in commands
+            counts = commands.setdefault(label, CommandCounts(label))
         return counts
 
     # -------------------------------------------------------------------------------- for `open_monitor` alone
