@@ -172,9 +172,7 @@ def test_the_labels_are_documented() -> None:
     prometheus.handled(lamp, "switch", "id", "done", 0.1, 0.1)
     prometheus.lagged(0)
     prometheus.take(Statistics(*range(13)), [Lane("lamp", "a", "owned", "pod", 1, "switch", 2.0)], good_for=9)
-    rows = re.findall(
-        r"^\| `(trioqueue_\w+?)(?:_total)?` \| \w+ \| ([^|]*) \|", PAGE.read_text(), re.MULTILINE
-    )
+    rows = re.findall(r"^\| `(trioqueue_\w+?)(?:_total)?` \| \w+ \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
     documented = {name: set(re.findall(r"\w+", labels)) for name, labels in rows}
     for family in prometheus.collect():
         for sample in family.samples:
