@@ -9,7 +9,7 @@ a second that were, and what they cost on both sides.
 import argparse
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
 
 import trio
@@ -17,7 +17,7 @@ import trio
 from benchmarks.measuring import Measuring
 from benchmarks.server import RedisServer
 from benchmarks.workloads import Ask, Count, Handled, hot, open_pod, seed, wide
-from trioqueue import AtomicQueues
+from trioqueue import AtomicQueues, Instrument
 
 WORK = {
     "hot": "one entity, each command committed for itself",
@@ -47,10 +47,21 @@ def lap_of(name: str, queues: AtomicQueues, handled: Handled) -> Callable[[int],
     return laps[name]
 
 
-async def work(name: str, url: str, seconds: float) -> None:
+def prometheus() -> Instrument:
+    """Counts for Prometheus, which is imported only where that is asked for."""
+    from trioqueue.instruments import Prometheus  # noqa: PLC0415
+
+    return Prometheus()
+
+
+INSTRUMENTS: dict[str, Callable[[], Instrument]] = {"none": Instrument, "prometheus": prometheus}
+
+
+async def work(name: str, url: str, seconds: float, instruments: Sequence[str]) -> None:
     """Does it in this process, pod and senders alike, and prints what it cost."""
     handled = Handled()
-    async with open_pod(url, handled) as queues:
+    told = [INSTRUMENTS[one]() for one in instruments]
+    async with open_pod(url, handled, instruments=told) as queues:
         lap = lap_of(name, queues, handled)
         measuring = Measuring(url, print, quick=False)
         began, laps = measuring.so_far(), 0
@@ -75,12 +86,19 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--url", help="of a Redis that may be written to")
+    parser.add_argument(
+        "--instrument",
+        action="append",
+        choices=INSTRUMENTS,
+        default=[],
+        help="one that is told what happens, to see what that costs; none: one that does nothing with it",
+    )
     asked = parser.parse_args()
     logging.getLogger("trioqueue").setLevel(logging.ERROR)
     with nullcontext() if asked.url else RedisServer() as server:
         url = asked.url or server.url
         print(url, flush=True)
-        trio.run(work, asked.work, url, asked.seconds)
+        trio.run(work, asked.work, url, asked.seconds, asked.instrument)
 
 
 if __name__ == "__main__":

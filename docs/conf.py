@@ -61,7 +61,7 @@ nitpick_ignore_regex = [
     # Other projects' documentation is not looked up: builds need no network.
     (
         "py:.*",
-        r"(attrs?|trio|typing|typing_extensions|collections|contextlib|types|uuid|datetime|decimal)\..*",
+        r"(attrs?|prometheus_client|trio|typing|typing_extensions|collections|contextlib|types|uuid|datetime|decimal)\..*",
     ),
     # Type variables, and what is only there for checkers or tests.
     ("py:class", r"(.*\.)?([A-Z]|Id|CommandType|MemoryServer|Store)"),

@@ -10,6 +10,7 @@ import pytest
 
 import trioqueue
 import trioqueue.blocking
+import trioqueue.instruments
 import trioqueue.testing
 
 ROOT = Path(__file__).parent.parent
@@ -42,13 +43,17 @@ def documented_names(module: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "module", [trioqueue, trioqueue.blocking, trioqueue.testing], ids=lambda module: module.__name__
+    "module",
+    [trioqueue, trioqueue.blocking, trioqueue.instruments, trioqueue.testing],
+    ids=lambda module: module.__name__,
 )
 def test_the_reference_has_each_public_name_once(module: ModuleType) -> None:
     assert documented_names(module.__name__) == sorted(module.__all__)
 
 
-@pytest.mark.parametrize("module", [trioqueue, trioqueue.blocking], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [trioqueue, trioqueue.blocking, trioqueue.instruments], ids=lambda module: module.__name__
+)
 def test_public_names_say_where_they_are_public(module: ModuleType) -> None:
     assert {getattr(module, name).__module__ for name in module.__all__} == {module.__name__}
 

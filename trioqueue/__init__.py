@@ -29,6 +29,7 @@ from trioqueue._errors import (
     TrioqueueError,
     UnknownCommand,
 )
+from trioqueue._health import Health
 from trioqueue._looking import Lane, Lanes, Pod, QueuedCommand, RawState
 from trioqueue._mailbox import Head, Mailbox
 from trioqueue._names import Entity
@@ -91,6 +92,7 @@ __all__ = [
     "Following",
     "HandlerTimeout",
     "Head",
+    "Health",
     "Incompatible",
     "Instrument",
     "Lane",

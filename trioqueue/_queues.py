@@ -21,6 +21,7 @@ from trioqueue._errors import (
     SendInsideTurn,
     TrioqueueError,
 )
+from trioqueue._health import Health, health_of
 from trioqueue._names import Entity, entity_id_text
 from trioqueue._operating import Operating
 from trioqueue._outcomes import answer_of, read_outcome
@@ -549,6 +550,13 @@ class AtomicQueues(Operating, Watching):
             failed=counts.failed,
             buried=counts.dead,
         )
+
+    def health(self) -> Health:
+        """Says how this process stands, without asking anybody.
+
+        It may be called from any thread, also while the event loop stands still, and when the block has ended.
+        """
+        return health_of(self._store, self._supervisor, is_open=self._services is not None)
 
     async def serve(self) -> None:
         """Waits, while the workers work, until the process is told to end: the whole body of a worker process.

@@ -31,6 +31,7 @@ from trioqueue.stores.reports import (
     Inspection,
     Lanes,
     Letter,
+    LinkState,
     PutOff,
     Queued,
     Registrations,
@@ -63,6 +64,9 @@ class SimulatedStore:
 
     def listen(self, hints: Callable[[Hint], None], connected: Callable[[], None]) -> None:
         self._link.hints, self._link.connected = hints, connected
+
+    def link(self) -> LinkState:
+        return LinkState(requests=0, connected=self._link.reachable())
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -329,6 +333,9 @@ class SimulatedLease:
 
     def left(self) -> float:
         return self._trusted_until - trio.current_time()
+
+    def peek(self) -> float:
+        return self.left()
 
     def tick(self) -> None:
         self._ticked_at = trio.current_time()

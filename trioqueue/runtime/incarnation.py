@@ -165,6 +165,11 @@ class Incarnation:
         """Says whether handlers may start and commits be sent."""
         return not self._ended and self._lease is not None and self._lease.left() > 0
 
+    def lease_left(self) -> float:
+        """Says to any thread for how many seconds more its lease can be trusted; 0: not any more."""
+        lease = self._lease
+        return 0.0 if self._ended or lease is None else max(0.0, lease.peek())
+
     def lasts(self) -> bool:
         """Says whether it goes on serving, as far as is known."""
         return not self._ended and not self._draining

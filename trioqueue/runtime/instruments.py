@@ -23,6 +23,8 @@ class Instruments(Instrument):
 
     def __init__(self, given: Iterable[Instrument] = ()) -> None:
         self.active: list[Instrument] = list(given)
+        # Of `active`, those that override a method, by its name; filled as methods are asked for.
+        self._wanting: dict[str, list[Instrument]] = {}
         self._failed: set[tuple[int, str]] = set()  # what was logged: which instrument, and its method
 
     def switch(self, instrument: Instrument, *, on: bool) -> None:
@@ -31,21 +33,33 @@ class Instruments(Instrument):
             self.active.append(instrument)
         elif not on and instrument in self.active:
             self.active.remove(instrument)
+        self._wanting = {}  # and not changed, as one of them may be switched off by what it is told
+
+    def wanting(self, what: str) -> list[Instrument]:
+        """Lists those that override a method: the others have nothing to be told."""
+        found = self._wanting.get(what)
+        if found is None:
+            found = self._wanting[what] = [one for one in self.active if _overrides(one, what)]
+        return found
 
     def _each(self, what: str, tell: Callable[[Instrument], None]) -> None:
-        for instrument in list(self.active):
+        for instrument in self.wanting(what):
             try:
                 tell(instrument)
-            except Exception:
-                key = (id(instrument), what)
-                if key not in self._failed:
-                    self._failed.add(key)
-                    logger.exception(
-                        "the instrument %r failed in %s; further failures there are not logged",
-                        instrument,
-                        what,
-                        extra={"event": "instrument_failed"},
-                    )
+            except Exception as error:
+                self._log_failure(what, instrument, error)
+
+    def _log_failure(self, what: str, instrument: Instrument, error: Exception) -> None:
+        key = (id(instrument), what)
+        if key not in self._failed:
+            self._failed.add(key)
+            logger.error(
+                "the instrument %r failed in %s; further failures there are not logged",
+                instrument,
+                what,
+                exc_info=error,
+                extra={"event": "instrument_failed"},
+            )
 
     def sent(self, entity_type: str, command: str, count: int) -> None:
         self._each("sent", lambda one: one.sent(entity_type, command, count))
@@ -73,7 +87,13 @@ class Instruments(Instrument):
     def handled(
         self, entity: Entity, command: str, command_id: str, outcome: str, waited: float, duration: float
     ) -> None:
-        self._each("handled", lambda one: one.handled(entity, command, command_id, outcome, waited, duration))
+        for one in self.wanting(
+            "handled"
+        ):  # as `_each` does, without another call: this is told of every command
+            try:
+                one.handled(entity, command, command_id, outcome, waited, duration)
+            except Exception as error:
+                self._log_failure("handled", one, error)
 
     def failed(
         self, entity: Entity, command: str, command_id: str, attempt: int, again_in: float, error: str
@@ -94,16 +114,21 @@ class Instruments(Instrument):
 
 
 class TurnFacts:
-    """What there is to tell of one turn, once it stands."""
+    """What there is to tell of one turn, once it stands.
 
-    __slots__ = ("_accepted_at", "_began", "_entity", "_instruments", "_told")
+    It is made for every command, so nothing is made in advance that few turns need.
+    """
+
+    __slots__ = ("_accepted_at", "_began", "_entity", "_handled", "_instruments", "_last", "_sent")
 
     def __init__(self, instruments: Instruments, entity: Entity, accepted_at: float) -> None:
         self._instruments = instruments
         self._entity = entity
         self._accepted_at = accepted_at  # its command, on Trio's clock
-        self._began = trio.current_time()
-        self._told: list[Callable[[], None]] = []
+        self._began: float | None = None  # its handler
+        self._sent: Sequence[tuple[str, str]] = ()  # types and names of what it sends
+        self._handled: tuple[str, str, str, float, float] | None = None  # None: the command stays
+        self._last: Callable[[], None] | None = None  # tells of a failure, which most have not
 
     def begin(self) -> None:
         """Notes that its handler starts now."""
@@ -111,28 +136,35 @@ class TurnFacts:
 
     def tell(self) -> None:
         """Tells it all, in order."""
-        for tell in self._told:
-            tell()
+        if self._sent:
+            self._instruments.sent_each(self._sent)
+        if self._handled is not None:
+            self._instruments.handled(self._entity, *self._handled)
+        if self._last is not None:
+            self._last()
 
     def finished(
         self, envelope: Envelope | None, outcome: str, codec: Codec, sent: Sequence[Outgoing]
     ) -> None:
         """Notes that the command leaves its mailbox, with what its handler sends."""
-        duration, waited = trio.current_time() - self._began, max(0.0, self._began - self._accepted_at)
-        name, command_id = (envelope.name, envelope.command_id) if envelope else ("", "")
-        instruments, entity = self._instruments, self._entity
+        now = trio.current_time()
+        began = now if self._began is None else self._began
+        name, command_id = (envelope.name, envelope.command_id) if envelope is not None else ("", "")
         if sent:
-            children = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in sent]
-            self._told.append(partial(instruments.sent_each, children))
-        self._told.append(partial(instruments.handled, entity, name, command_id, outcome, waited, duration))
+            self._sent = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in sent]
+        self._handled = (name, command_id, outcome, max(0.0, began - self._accepted_at), now - began)
 
     def failed(self, envelope: Envelope, attempt: int, again_in: float, error: BaseException) -> None:
         """Notes that the command is tried again."""
         what = (self._entity, envelope.name, envelope.command_id, attempt, again_in, type(error).__name__)
-        self._told.append(partial(self._instruments.failed, *what))
+        self._last = partial(self._instruments.failed, *what)
 
     def dead(self, envelope: Envelope | None, command_id: str, attempts: int, error: BaseException) -> None:
         """Notes that the command becomes a dead letter."""
         name = envelope.name if envelope else ""
         what = (self._entity, name, command_id, attempts, type(error).__name__)
-        self._told.append(partial(self._instruments.dead, *what))
+        self._last = partial(self._instruments.dead, *what)
+
+
+def _overrides(instrument: Instrument, what: str) -> bool:
+    return getattr(getattr(instrument, what), "__func__", None) is not getattr(Instrument, what)

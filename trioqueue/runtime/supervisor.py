@@ -77,6 +77,15 @@ class Supervisor:
         """Gives the incarnation that serves now, if one does."""
         return self.incarnation
 
+    def lease_left(self) -> float:
+        """Says to any thread for how many seconds more the lease can be trusted; 0: there is none."""
+        incarnation = self.incarnation
+        return 0.0 if incarnation is None else incarnation.lease_left()
+
+    def ending(self) -> bool:
+        """Says to any thread whether the end was asked for."""
+        return self._ending.is_set()
+
     async def wait_serving(self) -> None:
         """Waits until the first incarnation takes work."""
         await self._next.serving.wait()

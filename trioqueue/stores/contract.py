@@ -23,6 +23,7 @@ from trioqueue.messages.policy import MAX_COMMAND_BYTES, MAX_STATE_BYTES, Lease
 from trioqueue.stores.looking import Looking
 from trioqueue.stores.reports import (
     Hint,
+    LinkState,
     Queued,
     Report,
     Silent,
@@ -318,6 +319,13 @@ class HeldLease(Protocol):
         """Says for how many seconds more our lease can be trusted; not above 0: not any more.  Never waits."""
         ...
 
+    def peek(self) -> float:
+        """Says the same to any thread, also while the event loop stands still, and changes nothing.
+
+        For who watches the pod; whether a handler may start, `left` decides.
+        """
+        ...
+
     def tick(self) -> None:
         """Tells that the event loop is alive.
 
@@ -337,6 +345,10 @@ class Store(Looking, Protocol):
 
         Both are called synchronously and must return at once.
         """
+        ...
+
+    def link(self) -> LinkState:
+        """Says, to any thread and without waiting, how the link to the store is."""
         ...
 
     async def send(

@@ -13,6 +13,13 @@ def size_of(data: bytes | str | None) -> str:
     return f"<{len(data)} bytes>" if isinstance(data, bytes) else repr(data)
 
 
+class LinkState(NamedTuple):
+    """A client's link to its store: requests that it has carried so far, and whether there is one now."""
+
+    requests: int
+    connected: bool
+
+
 class Queued(NamedTuple):
     """A command in a mailbox: when it was accepted (store time), its envelope, and whether it is in the urgent lane."""
 

@@ -37,6 +37,7 @@ from trioqueue.stores.reports import (
     Inspection,
     Lanes,
     Letter,
+    LinkState,
     PutOff,
     Queued,
     Registrations,
@@ -82,6 +83,9 @@ class MemoryStore:
     def listen(self, hints: Callable[[Hint], None], connected: Callable[[], None]) -> None:
         del connected  # this store can't be disconnected
         self._server.listeners[self.client] = hints
+
+    def link(self) -> LinkState:
+        return LinkState(requests=0, connected=True)
 
     async def aclose(self) -> None:
         self._server.listeners.pop(self.client, None)
@@ -301,6 +305,7 @@ class MemoryStore:
     ) -> AsyncGenerator["MemoryLease", None]:
         held = MemoryLease(self._server, member, lease, report)
         held.beat()
+        held.left()  # so that `peek` knows
 
         async def keep() -> None:
             while True:
@@ -326,6 +331,8 @@ class MemoryLease:
     _report: Callable[[Report], None]
     _trusted_until: float = attrs.field(factory=trio.current_time)
     _ticked_at: float = attrs.field(factory=trio.current_time)
+    # What was left when the loop last looked: others can't, as the clock is the loop's.
+    _seen: float = 0.0
     _page: int = 0
     _refused: bool = False
 
@@ -347,11 +354,14 @@ class MemoryLease:
 
     def left(self) -> float:
         """Says for how many seconds more the lease can be trusted."""
-        if self._refused:
-            return 0.0
-        if self._trusted_until <= trio.current_time():
+        if not self._refused and self._trusted_until <= trio.current_time():
             self.beat()
-        return self._trusted_until - trio.current_time()
+        self._seen = 0.0 if self._refused else self._trusted_until - trio.current_time()
+        return self._seen
+
+    def peek(self) -> float:
+        """Says what was left when the loop last looked, which it does ten times a second."""
+        return self._seen
 
     def tick(self) -> None:
         """Notes that the event loop is alive."""

@@ -67,6 +67,7 @@ from trioqueue.stores.redis.scripts import all_scripts, script
 from trioqueue.stores.redis.transport import Transport, open_transport
 from trioqueue.stores.reports import (
     Hint,
+    LinkState,
     Queued,
     Report,
     Silent,
@@ -102,6 +103,10 @@ class RedisStore(RedisLooking):
 
     def listen(self, hints: Callable[[Hint], None], connected: Callable[[], None]) -> None:
         self._hints, self._connected = hints, connected
+
+    def link(self) -> LinkState:
+        counts = self._transport.statistics()
+        return LinkState(counts.requests, counts.connected)
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()  # the connection ends with the block that opened it

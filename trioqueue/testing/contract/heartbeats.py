@@ -1,12 +1,14 @@
 """Checks of heartbeats: what they find, what they keep, and the pages that a pod reads beside them."""
 
+from threading import Thread
+
 import trio
 
 from trioqueue._names import Entity
 from trioqueue.messages.policy import Lease
 from trioqueue.protocol.lifecycle import Mode
 from trioqueue.stores.contract import PAGE, Group, Outgoing
-from trioqueue.stores.reports import Report, Wake
+from trioqueue.stores.reports import LinkState, Report, Wake
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import (
     LEASE,
@@ -111,6 +113,19 @@ async def check_a_held_lease_outlives_the_clean_up_of_its_block(harness: StoreHa
                             await trio.sleep(0.01)
                         assert held.left() > 0
         assert scope.cancelled_caught
+
+
+async def check_any_thread_sees_how_a_pod_stands(harness: StoreHarness) -> None:
+    """Who tells that an event loop stands still is no part of it."""
+    async with open_pod(harness) as pod, pod.store.hold_lease(pod.member, LEASE, lambda _: None) as held:
+        assert held.left() > 0
+        seen: list[tuple[float, LinkState]] = []
+        thread = Thread(target=lambda: seen.append((held.peek(), pod.store.link())))
+        thread.start()
+        thread.join()
+        ((left, link),) = seen
+        assert 0 < left <= LEASE.ttl
+        assert link.connected
 
 
 async def check_assign_gives_ready_entities_to_pods_with_room(harness: StoreHarness) -> None:

@@ -7,6 +7,7 @@
 -- Keeps I5
 local answers = { time_us() }
 for i = 7, #KEYS do
+    -- false, as a nil would end the answer before it.
     answers[#answers + 1] = { redis.call('LLEN', KEYS[i]), redis.call('LRANGE', KEYS[i], 0, 0)[1] or false }
 end
 return answers
