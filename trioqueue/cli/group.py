@@ -4,6 +4,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
+from trioqueue.cli.check import check
 from trioqueue.cli.demo import demo
 from trioqueue.cli.pods import pods
 
@@ -28,6 +29,7 @@ def trioqueue(context: click.Context) -> None:
 
 
 for verb in (
+    check,
     demo,
     pods,
 ):
