@@ -243,7 +243,7 @@ async def test_a_script_without_end(fit: RedisServer, tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------ who we are
 async def test_rights_that_are_missing_are_named(fit: RedisServer, tmp_path: Path) -> None:
     lacking = {"+zincrby", "+lpush", "+script|load", "+subscribe"}
-    with user(fit, "+config|get", *(one for one in RULE if one not in lacking)) as url:
+    with user(fit, *(one for one in RULE if one not in lacking), "+config|get") as url:
         is_one(await findings(url, tmp_path), "rights", "error", *lacking, "ACL SETUSER")
 
 
@@ -257,7 +257,7 @@ async def test_keys_and_channels_out_of_reach_are_named(
     fit: RedisServer, tmp_path: Path, pattern: str
 ) -> None:
     rules = [pattern if one.startswith(pattern[0]) else one for one in RULE]
-    with user(fit, "+config|get", *rules) as url:
+    with user(fit, *rules, "+config|get") as url:
         has(await findings(url, tmp_path), "rights", "error", f"{pattern[0]}{{tq:*")
 
 
@@ -335,7 +335,7 @@ async def test_another_layout(fit: RedisServer, tmp_path: Path, field: str) -> N
 
 
 async def test_keys_of_another_program(fit: RedisServer, tmp_path: Path) -> None:
-    for key in (META, "{tq:0}:owned", "{tq:0}:fleet"):
+    for key in (META, "{tq:0}:owned"):
         with fit.client() as client:
             client.flushall()
             client.set(key, "a string")

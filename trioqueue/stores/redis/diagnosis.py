@@ -59,12 +59,14 @@ def first_refusal(answer: object) -> str | None:
 # ------------------------------------------------------------------------------------ the server
 def _judge_connection(seen: Seen) -> Iterator[Finding]:
     if seen.broken is not None and not seen.info:
-        secure = ", and the scheme: rediss:// where it speaks TLS" * (not seen.address.startswith("unix"))
+        between = "check what lies between"
+        if seen.address.startswith("redis") and "refused" not in seen.broken:
+            between += ", and the scheme: rediss:// where it speaks TLS, redis:// where it does not"
         yield Finding(
             "connection",
             "error",
             f"No Redis answers at {seen.address}: {seen.broken}.",
-            f"Start it, or correct the URL; check what lies between{secure}.",
+            f"Start it, or correct the URL; {between}.",
         )
     elif seen.broken is not None:
         yield Finding(
