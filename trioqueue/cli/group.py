@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 import click
 
 from trioqueue.cli.dead import dead
+from trioqueue.cli.check import check
 from trioqueue.cli.demo import demo
 from trioqueue.cli.ls import ls
 from trioqueue.cli.pods import pods
@@ -43,6 +44,7 @@ for verb in (
     call,
     cancel,
     dead,
+    check,
     demo,
     ls,
     pause,
