@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 880, 296
-PERIOD = 12.0
+PERIOD = 10.0
 """Seconds after which it begins again."""
 MOMENT = 4.0
-"""What is seen where nothing moves, in seconds from the beginning."""
+"""What is seen first, and where nothing moves: seconds from the beginning."""
 MOVE = 0.35
 """Seconds for a step from one place to the next."""
 
@@ -143,7 +143,7 @@ def draw() -> str:
             name, rest = f"c{lane}{number}", at_rest(path)
             rules.append(f"@keyframes {name} {{ {' '.join(frames(path))} }}")
             chips.append(
-                f'<g class="chip" style="animation: {name} {PERIOD:g}s infinite; '
+                f'<g class="chip" style="animation: {name} {PERIOD:g}s -{MOMENT:g}s infinite; '
                 f'transform: translateX({rest.x:g}px); opacity: {int(rest.seen)}">'
                 f'<rect x="0" y="{LANES[lane] - CHIP[1] / 2:g}" width="{CHIP[0]}" height="{CHIP[1]}" rx="5"/>'
                 f'<text x="{CHIP[0] / 2:g}" y="{LANES[lane] + 4.5:g}">{one.text.replace("-", "−")}</text></g>'
