@@ -40,7 +40,8 @@ myst_heading_anchors = 3
 
 html_theme = "furo"
 html_title = f"trioqueue {version}"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 
 # Single backticks in docstrings: a link where there is something to link to.
 default_role = "py:obj"

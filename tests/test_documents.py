@@ -15,6 +15,7 @@ The blocks of a page run in order, in a folder of the page's own:
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -195,6 +196,44 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", prose):
         if "://" not in target and "_generated" not in target:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize(
+    "index", sorted((ROOT / "docs").glob("*/index.md")), ids=lambda page: page.parent.name
+)
+def test_an_index_says_what_is_on_each_of_its_pages(index: Path) -> None:
+    told = re.findall(r"^- \[[^]]+\]\((\S+)\): .+", index.read_text(), re.MULTILINE)
+
+    assert sorted(told) == sorted(page.name for page in index.parent.glob("*.md") if page != index)
+
+
+def test_the_words_of_the_glossary_are_in_their_order() -> None:
+    words = re.findall(r"^(\w.*)\n  ", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE)
+
+    assert words == sorted(words)
+
+
+def test_the_picture_is_what_its_program_draws() -> None:
+    drawn = runpy.run_path(str(ROOT / "docs" / "make_picture.py"))["draw"]()
+
+    assert (ROOT / "docs" / "picture.svg").read_text() == drawn, "python docs/make_picture.py"
+
+
+def test_readme_tells_the_speed_that_was_measured() -> None:
+    measured = (ROOT / "docs" / "_generated" / "speed.md").read_text()
+    told = (ROOT / "README.md").read_text().partition("## How fast")[2].partition("##")[0]
+
+    def median(row: str) -> float:
+        found = re.search(rf"^\| {re.escape(row)} \| ([\d.,]+)", measured, re.MULTILINE)
+        assert found, row
+        return float(found[1].replace(",", ""))
+
+    assert re.findall(r"\*\*(.+?)\*\*", told) == [
+        f"{100 * median('hot, commit each'):.0f} %",
+        f"{100 * median('hot, commit group'):.0f} %",
+        f"{median('call, other pod, warm'):.0f}",
+        f"{median('entity, parked'):.1f} KiB",
+    ]
 
 
 def test_the_report_of_the_last_long_run_is_what_its_numbers_say() -> None:

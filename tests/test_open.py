@@ -1,5 +1,6 @@
 """Opening and leaving, where it goes wrong."""
 
+import asyncio
 import logging
 
 import pytest
@@ -27,6 +28,24 @@ async def test_a_url_from_the_environment(autojump_clock: MockClock, monkeypatch
     with pytest.raises(BadUrl):
         async with open_atomic_queues():
             raise AssertionError("never opened")
+
+
+def test_another_event_loop_is_told_what_to_do() -> None:
+    async def opened() -> None:
+        async with open_atomic_queues("memory://"):
+            raise AssertionError("never opened")
+
+    with pytest.raises(RuntimeError, match=r"begin with trio.run\(main\), or send with trioqueue.blocking"):
+        asyncio.run(opened())
+
+
+async def test_memory_that_nobody_serves_is_warned_of(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_atomic_queues("memory://", registry=Registry()):
+        pass
+
+    assert "open with registry=" in caplog.text
 
 
 async def test_each_opening_of_memory_has_a_store_of_its_own(autojump_clock: MockClock) -> None:

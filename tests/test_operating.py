@@ -193,7 +193,7 @@ async def test_memory_warns_of_paused_commands_that_it_loses(
     async with works.open() as queues:
         await queues.pause("lamp", "a")
         await queues.send(Switch("a", "on"))
-    assert "1 entities still had commands" in caplog.text
+    assert "1 entity still had commands" in caplog.text
 
 
 async def test_a_paused_entity_is_awake_nowhere(works: Works, autojump_clock: MockClock) -> None:

@@ -387,7 +387,7 @@ class CallFailed(TrioqueueError):
 
     def __str__(self) -> str:
         return (
-            f"{self.command!r} of {_short(self.entity)} failed for good with {self.error}: "
+            f"{self.command!r} of {_short(self.entity)} failed for good with {self.error.rstrip('.')}: "
             "see .traceback, repair the cause, redeliver the dead letter."
         )
 

@@ -96,6 +96,7 @@ async def open_atomic_queues(
         BadUrl, StoreUnavailable, AccessDenied, Incompatible: At once, before anything was written.
         BadDeclaration: A handler asks for something that nobody provides.
         NotRegistered: `serves` names a type without a handler.
+        RuntimeError: It is not Trio that runs this.
     """
     lease, limits, drain = lease or Lease(), limits or Limits(), drain or Drain()
     policies = dict(entities or {})
@@ -118,6 +119,7 @@ async def open_atomic_queues(
         url,
         legal_prefix(prefix),
         limits,
+        serves=bool(services),
         replicated=durability == "replica",
         allow_eviction=allow_eviction,
     ) as store:
@@ -222,8 +224,15 @@ def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None, b
 
 
 def _open_store(
-    url: str | MemoryServer | None, prefix: str, limits: Limits, *, replicated: bool, allow_eviction: bool
+    url: str | MemoryServer | None,
+    prefix: str,
+    limits: Limits,
+    *,
+    serves: bool,
+    replicated: bool,
+    allow_eviction: bool,
 ) -> AbstractAsyncContextManager[Store]:
+    _check_that_trio_runs()
     if url is None:
         url = os.environ.get("TRIOQUEUE_URL")
         if url is None:
@@ -244,6 +253,12 @@ def _open_store(
                 )
             if rest:
                 raise BadUrl("memory:// takes nothing behind it, each opening has a store of its own")
+            if not serves:
+                logger.warning(
+                    "memory:// is in this process, and nothing is served here: whatever is sent waits for ever, "
+                    "so open with registry=...",
+                    extra={"event": "nobody_serves"},
+                )
             return open_memory_store()
         case "redis" | "rediss" | "unix":
             return open_redis_store(
@@ -255,6 +270,15 @@ def _open_store(
             )
         case _:
             raise BadUrl("its scheme is none of memory://, redis://, rediss://, unix://")
+
+
+def _check_that_trio_runs() -> None:
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        raise RuntimeError(
+            "the queues run on Trio: begin with trio.run(main), or send with trioqueue.blocking"
+        ) from None
 
 
 def default_pod_name() -> str:

@@ -36,7 +36,7 @@ async def test_a_private_server_warns_of_what_it_loses(caplog: pytest.LogCapture
         await store.send(group(b"1"))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "1 entities still had commands" in record.getMessage()
+    assert "1 entity still had commands" in record.getMessage()
 
 
 async def test_a_shared_server_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:

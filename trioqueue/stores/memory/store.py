@@ -380,9 +380,10 @@ async def open_memory_store(server: MemoryServer | None = None) -> AsyncGenerato
         left = sum(bool(box.queue) for box in server.mailboxes.values())
         if private and left:
             logger.warning(
-                "%d entities still had commands when memory:// was left, they are lost: "
+                "%d %s still had commands when memory:// was left, they are lost: "
                 "await queues.wait_settled() at the end of the block",
                 left,
+                "entity" if left == 1 else "entities",
                 extra={"event": "leftovers"},
             )
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):  # only ever one checkpoint
