@@ -55,7 +55,7 @@ from trioqueue.messages.raw import RawCommand
 from trioqueue.messages.registry import Registry
 from trioqueue.messages.rejection import Rejection
 from trioqueue.messages.state import state
-from trioqueue.protocol.instrument import Instrument
+from trioqueue.protocol.instrument import HandlerCancelled, Instrument
 from trioqueue.runtime.context import Context, Receipt
 from trioqueue.runtime.running import HandlerTimeout, PodsDied
 
@@ -89,6 +89,7 @@ __all__ = [
     "Events",
     "EventsMissed",
     "Following",
+    "HandlerCancelled",
     "HandlerTimeout",
     "Head",
     "Incompatible",

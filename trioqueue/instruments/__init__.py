@@ -1,0 +1,1 @@
+"""Telling monitoring systems what happens: `prometheus`, `opentelemetry`, and health."""
