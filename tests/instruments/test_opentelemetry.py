@@ -395,9 +395,32 @@ async def test_headers_show_what_travels_with_a_command(autojump_clock: MockCloc
         finally:
             context.detach(token)
     call = recorder.one("call account/{id}")
-    version, trace_id, span_id, _ = seen.pop("traceparent").split("-")
-    assert (version, int(trace_id, 16), int(span_id, 16)) == ("00", int(call.trace, 16), int(call.span, 16))
-    assert seen == {"color": "red", "baggage": "customer=7", "customer": "7", CALL: "1"}
+    assert seen == {
+        "color": "red",
+        "traceparent": f"00-{call.trace:0>32}-{call.span:0>16}-01",
+        CALL: f"{call.span:0>16}",
+        "baggage": "customer=7",
+        "customer": "7",
+    }
+
+
+async def test_headers_that_a_handler_passes_on_do_not_make_a_call_of_it(autojump_clock: MockClock) -> None:
+    registry, recorder = Registry(), Recorder()
+
+    @registry.handles(Transfer)
+    async def transfer(command: Transfer, context: Context) -> None:
+        context.send(Deposit("42", 5), headers=context.headers)
+
+    @registry.handles(Deposit)
+    async def deposit(command: Deposit, context: Context) -> int:
+        assert CALL in context.headers
+        return 1
+
+    async with open_atomic_queues("memory://", registry=registry, instruments=[recorder.traces]) as queues:
+        await queues.call(Transfer("t", "alice", "bob", 5))
+        await queues.wait_settled()
+    processed = recorder.one("process account/{id}")
+    assert (processed.parent, processed.links) == (None, (recorder.one("create account/{id}").span,))
 
 
 async def test_what_came_without_a_trace_begins_one(autojump_clock: MockClock) -> None:

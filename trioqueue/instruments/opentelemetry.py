@@ -34,7 +34,10 @@ from trioqueue import Entity, HandlerCancelled, Instrument, Rejected, Rejection
 SentBy = Literal["send", "call", "child"]
 
 CALL = "trioqueue-call"
-"""Header of a command that is called: its `process` spans are children of the span that it carries with it."""
+"""Header of a command that is called: the id of the span whose children its `process` spans are.
+
+It names the span since a handler may pass its headers on: what it sends so is not called, and has another span.
+"""
 
 _OPERATIONS: Mapping[SentBy, tuple[str, str]] = {
     "send": ("send", "send"),
@@ -81,8 +84,10 @@ class Traces(Instrument):
         span = self._tracer.start_span(
             f"{name} {template}" if template else name, kind=SpanKind.PRODUCER, attributes=attributes
         )
-        headers = {CALL: "1"} if how == "call" else {}
+        headers: dict[str, str] = {}
         self._propagation().inject(headers, trace.set_span_in_context(span))
+        if how == "call":
+            headers[CALL] = _id(span.get_span_context())
         return _Sending(span, headers)
 
     def handling(
@@ -91,7 +96,7 @@ class Traces(Instrument):
         context = self._propagation().extract(headers, Context())
         sender = trace.get_current_span(context).get_span_context()
         links: list[trace.Link] = []
-        if CALL not in headers:
+        if headers.get(CALL) != _id(sender):
             context = trace.set_span_in_context(trace.INVALID_SPAN, context)
             links = [trace.Link(sender)] if sender.is_valid else []
         attributes = _attributes("process", "process", {entity})
@@ -240,6 +245,10 @@ def _attributes(name: str, kind: str, entities: set[Entity]) -> dict[str, Attrib
     if len(entities) == 1:
         attributes["messaging.destination.name"] = str(next(iter(entities)))
     return attributes
+
+
+def _id(context: SpanContext) -> str:
+    return trace.format_span_id(context.span_id)
 
 
 def _template(entity: Entity) -> str:

@@ -107,7 +107,7 @@ class Instruments(Instrument):
                 instrument,
                 what,
                 exc_info=error,
-                extra={"event": "instrument_failed"},
+                extra={"event": "instrument_failed", "instrument": repr(instrument), "method": what},
             )
 
     def _around(

@@ -369,7 +369,7 @@ async def open_memory_store(server: MemoryServer | None = None) -> AsyncGenerato
                 "%d entities still had commands when memory:// was left, they are lost: "
                 "await queues.wait_settled() at the end of the block",
                 left,
-                extra={"event": "leftovers"},
+                extra={"event": "leftovers", "count": left},
             )
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):  # only ever one checkpoint
             await store.aclose()
