@@ -42,7 +42,7 @@ def group(name: str) -> list[str]:
 
 def pytest(session: nox.Session, *args: str, env: Mapping[str, str] | None = None) -> None:
     """Installs the package as users do, and runs tests against that."""
-    session.install("-q", ".[cli]", *group("tests"))
+    session.install("-q", ".[cli,opentelemetry]", *group("tests"))
     session.run("pytest", *args, *session.posargs, env=env)
 
 
@@ -59,7 +59,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Checks our types with two checkers, and what they say of users' programs."""
-    session.install("-q", ".[cli]", *group("typing"))
+    session.install("-q", ".[cli,opentelemetry]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
     session.run("pytest", TYPE_TESTS, *session.posargs)
@@ -77,7 +77,7 @@ def trio_typing(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Builds the documentation; a warning or a dead reference fails."""
-    session.install("-q", ".[cli]", *group("docs"))
+    session.install("-q", ".[cli,opentelemetry]", *group("docs"))
     built = Path("docs", "_build")
     shutil.rmtree(built, ignore_errors=True)
     session.run(
@@ -121,7 +121,7 @@ def soak(session: nox.Session) -> None:
         except CommandFailed:
             failed.append(" ".join(args))  # the rest is run all the same, and the report shows it
 
-    session.install("-q", ".[cli]", *group("tests"))
+    session.install("-q", ".[cli,opentelemetry]", *group("tests"))
     list_versions = "import redis_servers as it; print(*it.find_servers())"
     versions = session.run("python", "-c", list_versions, silent=True, env={"PYTHONPATH": "tests"})
     run("tests/model", TRIOQUEUE_MODEL_DEPTH="2")

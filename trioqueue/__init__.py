@@ -56,7 +56,7 @@ from trioqueue.messages.raw import RawCommand
 from trioqueue.messages.registry import Registry
 from trioqueue.messages.rejection import Rejection
 from trioqueue.messages.state import state
-from trioqueue.protocol.instrument import Instrument
+from trioqueue.protocol.instrument import HandlerCancelled, Instrument
 from trioqueue.runtime.context import Context, Receipt
 from trioqueue.runtime.running import HandlerTimeout, PodsDied
 
@@ -90,6 +90,7 @@ __all__ = [
     "Events",
     "EventsMissed",
     "Following",
+    "HandlerCancelled",
     "HandlerTimeout",
     "Head",
     "Health",

@@ -48,6 +48,7 @@ class Encoder:
         answered: bool = False,
         deadline: float = math.inf,
         chain: tuple[str, ...] = (),
+        added: Mapping[str, str] | None = None,
     ) -> Outgoing:
         """Makes what the store takes.
 
@@ -58,6 +59,7 @@ class Encoder:
             answered: Whether this client waits for the outcome.
             deadline: Seconds for which somebody waits.
             chain: The entities that wait for it.
+            added: Headers of instruments.
 
         Raises:
             NotRegistered, BadEntityId, EncodeError, PayloadTooLarge: It can't be sent.
@@ -82,6 +84,8 @@ class Encoder:
             if key:
                 # Another one may wait for it, so it neither expires nor is its outcome only the first caller's.
                 kept, deadline = policy.key_window, math.inf
+        if added:
+            headers = {**headers, **added}
         envelope = Envelope(
             command_id,
             entity,

@@ -238,7 +238,8 @@ def _open_store(
         if url is None:
             url = "memory://"
             logger.warning(
-                "no URL given and TRIOQUEUE_URL not set: memory:// is used, nothing outlives this process"
+                "no URL given and TRIOQUEUE_URL not set: memory:// is used, nothing outlives this process",
+                extra={"event": "no_url"},
             )
     if replicated and (isinstance(url, MemoryServer) or url.lower().startswith("memory:")):
         raise Incompatible("memory:// has no replicas, open a Redis or leave out durability='replica'")

@@ -40,7 +40,7 @@ from trioqueue.runtime.context import CALL_PATIENCE, Context, Receipt
 from trioqueue.runtime.counts import Counts
 from trioqueue.runtime.following import Follower, Followers
 from trioqueue.runtime.incarnation import Incarnation
-from trioqueue.runtime.instruments import Instruments
+from trioqueue.runtime.instruments import NOBODY, UNANSWERED, Instruments
 from trioqueue.runtime.listening import Listeners
 from trioqueue.runtime.receiver import Receiver, Waiting
 from trioqueue.runtime.running import turn_of_this_task
@@ -63,9 +63,6 @@ FOLLOW_EVERY = 0.5
 
 LOST_AFTER = 10.0
 """Seconds between two looks of `result` whether the command is still there."""
-
-UNANSWERED = "unanswered"
-"""In place of an outcome: the caller has gone."""
 
 SETTLED_POLL = (0.002, 0.1)
 """Seconds between two looks of `wait_settled`: the first, and the longest."""
@@ -194,11 +191,14 @@ class AtomicQueues(Operating, Watching):
         if not outside_commit:
             self._check_outside_turn()
         options = options_of(delay, at, key, expires, headers, urgent=urgent)
-        outgoing = self.encode(command, command_id := self._encoder.next_id(), options)
-        group = await self._send([outgoing])
-        if self._instruments.active:
-            self._instruments.sent(outgoing.entity.type, info_of(command).name, 1)
-        await self._store.secure()
+        command_id = self._encoder.next_id()
+        told = self._instruments
+        with told.sending_these([(command, command_id)], "send") if told.active else NOBODY as added:
+            outgoing = self._encoder.encode(command, command_id, options, added=added)
+            group = await self._send([outgoing])
+            if told.active:
+                told.sent(outgoing.entity.type, info_of(command).name, 1)
+            await self._store.secure()
         return self.receipt(command, outgoing, group.first_id or command_id)
 
     async def send_many(
@@ -214,20 +214,23 @@ class AtomicQueues(Operating, Watching):
             self._check_outside_turn()
         outgoing: list[Outgoing] = []
         receipts: list[Receipt[Any]] = []
-        for command in commands:
-            one = self.encode(command, command_id := self._encoder.next_id())
-            outgoing.append(one)
-            receipts.append(self.receipt(command, one, command_id))
-        size = sum(len(one.data) for one in outgoing)
-        if size > MAX_GROUP_BYTES:
-            raise PayloadTooLarge(size, MAX_GROUP_BYTES, together=True)
-        if outgoing:
-            await self._send(outgoing)
-            if self._instruments.active:
-                self._instruments.sent_each((one.entity_type, one.command) for one in receipts)
-            await self._store.secure()
-        else:
-            await trio.lowlevel.checkpoint()
+        named = [(command, self._encoder.next_id()) for command in commands]
+        told = self._instruments
+        with told.sending_these(named, "send") if told.active else NOBODY as added:
+            for command, command_id in named:
+                one = self._encoder.encode(command, command_id, added=added)
+                outgoing.append(one)
+                receipts.append(self.receipt(command, one, command_id))
+            size = sum(len(one.data) for one in outgoing)
+            if size > MAX_GROUP_BYTES:
+                raise PayloadTooLarge(size, MAX_GROUP_BYTES, together=True)
+            if outgoing:
+                await self._send(outgoing)
+                if told.active:
+                    told.sent_each((one.entity_type, one.command) for one in receipts)
+                await self._store.secure()
+            else:
+                await trio.lowlevel.checkpoint()
         return receipts
 
     async def call(
@@ -299,11 +302,22 @@ class AtomicQueues(Operating, Watching):
         raise DeadlineExceeded(info.name, target, path)
 
     async def _call(self, command: Command[R], deadline: float, path: tuple[str, ...], options: Options) -> R:
-        info = info_of(command)
         command_id = self._encoder.next_id()
-        outgoing = self._encoder.encode(
-            command, command_id, options, answered=True, deadline=deadline - trio.current_time(), chain=path
-        )
+        told = self._instruments
+        with told.sending_these([(command, command_id)], "call") if told.active else NOBODY as added:
+            patience = deadline - trio.current_time()
+            outgoing = self._encoder.encode(
+                command, command_id, options, answered=True, deadline=patience, chain=path, added=added
+            )
+            outcome = await self._outcome(command, command_id, outgoing, keyed=bool(options.key))
+            answer: R = answer_of(self._codec, info_of(command), str(outgoing.entity), outcome, path)
+        return answer
+
+    async def _outcome(
+        self, command: Command[Any], command_id: str, outgoing: Outgoing, *, keyed: bool
+    ) -> bytes:
+        """Sends a command and waits for its outcome; cancelled, it has the command cancelled."""
+        info = info_of(command)
         waiting = self._receiver.expect(command_id)
         began = trio.current_time() if self._instruments.active else None
         try:
@@ -311,7 +325,7 @@ class AtomicQueues(Operating, Watching):
             if began is not None:
                 self._instruments.sent(info.entity, info.name, 1)
             await self._store.secure()  # else a command that is gone would be waited for
-            if options.key:
+            if keyed:
                 self._receiver.forget(waiting)
                 waiting = self._receiver.expect(group.first_id or command_id, at_once=True)
                 outcome = await self._wait_for_another(waiting, outgoing.entity)
@@ -319,7 +333,7 @@ class AtomicQueues(Operating, Watching):
                 outcome = await waiting.wait()
             await self._store.secure()  # of the commit
         except trio.Cancelled:
-            if self._services is not None and not options.key:
+            if self._services is not None and not keyed:
                 self._services.start_soon(self._cancel_quietly, outgoing.entity, command_id)
             if began is not None:
                 self._instruments.called(info.entity, info.name, UNANSWERED, trio.current_time() - began)
@@ -329,8 +343,7 @@ class AtomicQueues(Operating, Watching):
         if began is not None:
             kind = read_outcome(self._codec, info.name, outcome).kind.value
             self._instruments.called(info.entity, info.name, kind, trio.current_time() - began)
-        answer: R = answer_of(self._codec, info, str(outgoing.entity), outcome, path)
-        return answer
+        return outcome
 
     async def _cancel_quietly(self, entity: Entity, command_id: str) -> None:
         """Tells the entity's owner that a caller has gone; if that fails, the handler only runs for nobody."""
@@ -450,8 +463,10 @@ class AtomicQueues(Operating, Watching):
         return handler.info
 
     def encode(self, command: Command[Any], command_id: str, options: Options = PLAIN) -> Outgoing:
-        """Makes what the store takes; see `Encoder.encode`."""
-        return self._encoder.encode(command, command_id, options)
+        """Makes what the store takes of a command that goes out with a commit; see `Encoder.encode`."""
+        told = self._instruments
+        with told.sending_these([(command, command_id)], "child") if told.active else NOBODY as added:
+            return self._encoder.encode(command, command_id, options, added=added)
 
     def encode_anew(self, command: Command[Any]) -> Outgoing:
         """Makes what the store takes, under a new id."""

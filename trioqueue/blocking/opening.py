@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 
 from trioqueue._errors import BadUrl, StoreUnavailable
 from trioqueue._names import legal_prefix
@@ -10,6 +10,8 @@ from trioqueue.blocking.links import REPLY_TIMEOUT, Links, NoAnswer
 from trioqueue.blocking.sender import Sender
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.policy import EntityPolicy, Limits
+from trioqueue.protocol.instrument import Instrument
+from trioqueue.runtime.instruments import Instruments
 from trioqueue.stores.redis.address import parse_address
 from trioqueue.stores.redis.greeting import LOADING_PAUSE, LOADING_WAIT, StillLoading
 from trioqueue.stores.redis.keys import Keys
@@ -26,6 +28,7 @@ def open_sender(
     limits: Limits | None = None,
     codec: Codec | None = None,
     allow_eviction: bool = False,
+    instruments: Iterable[Instrument] = (),
 ) -> Sender:
     """Opens a sender for programs that are not on Trio; use it in a `with` block, or `close` it.
 
@@ -38,6 +41,8 @@ def open_sender(
         limits: Of these, `unanswered` concerns a sender.
         codec: How values travel; the same for all who share a prefix.
         allow_eviction: Accepts a Redis that loses keys when it is full, and with them accepted commands.
+        instruments: Who is told what this sender does, in the thread that does it, and perhaps in several at once:
+            `Instrument.sending`, `sent` and `called`.
 
     Raises:
         BadUrl, StoreUnavailable, AccessDenied, Incompatible: At once, before anything was written.
@@ -61,7 +66,8 @@ def open_sender(
         links.close()
         raise
     unanswered = (limits or Limits()).unanswered
-    return Sender(links, keys, client, codec or Codec(), dict(entities or {}), unanswered)
+    told = Instruments(instruments)
+    return Sender(links, keys, client, codec or Codec(), dict(entities or {}), unanswered, told)
 
 
 def _greet(links: Links, channel: str) -> None:

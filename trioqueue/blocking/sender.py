@@ -22,7 +22,7 @@ from trioqueue._errors import (
     TrioqueueError,
 )
 from trioqueue._names import Entity
-from trioqueue._outcomes import answer_of
+from trioqueue._outcomes import answer_of, read_outcome
 from trioqueue.blocking.answers import LAST_WORDS, Answers, Waiting
 from trioqueue.blocking.delivery import Delivery
 from trioqueue.blocking.links import Links, NoAnswer
@@ -33,6 +33,7 @@ from trioqueue.messages.envelope import beginning_of
 from trioqueue.messages.options import PLAIN, Options, options_of
 from trioqueue.messages.policy import MAX_GROUP_BYTES, EntityPolicy
 from trioqueue.runtime.context import Receipt
+from trioqueue.runtime.instruments import NOBODY, UNANSWERED, Instruments
 from trioqueue.stores.contract import Group, Outgoing
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.replies import user_error
@@ -56,10 +57,12 @@ class Sender:
         codec: Codec,
         policies: Mapping[str, EntityPolicy],
         unanswered: float,
+        instruments: Instruments,
     ) -> None:
         self._links, self._keys = links, keys
         self._codec = codec
         self._unanswered = unanswered
+        self._instruments = instruments
         self._delivery = Delivery(links, keys, client)
         self._answers = Answers(links, keys, client)
         # Counts ids, so it is used under the lock only.
@@ -122,11 +125,14 @@ class Sender:
             Closed: The sender is closed, or was opened before this process forked.
         """
         self._links.check_open()
-        outgoing, command_id = self._encode(
-            command, options_of(delay, at, key, expires, headers, urgent=urgent)
-        )
-        group = self._deliver([outgoing], Patience(self._unanswered))
-        return self._encoder.receipt(command, outgoing, group.first_id or command_id)
+        options = options_of(delay, at, key, expires, headers, urgent=urgent)
+        command_id, told = self._next_id(), self._instruments
+        with told.sending_these([(command, command_id)], "send") if told.active else NOBODY as added:
+            outgoing = self._encode(command, command_id, options, added=added)
+            group = self._deliver([outgoing], Patience(self._unanswered))
+        receipt = self._encoder.receipt(command, outgoing, group.first_id or command_id)
+        self._tell_sent([receipt])
+        return receipt
 
     def send_many(self, commands: Iterable[Command[Any]]) -> list[Receipt[Any]]:
         """Sends several commands in one request, all or nothing, in their order; else as `send`.
@@ -137,15 +143,19 @@ class Sender:
         self._links.check_open()
         outgoing: list[Outgoing] = []
         receipts: list[Receipt[Any]] = []
-        for command in commands:
-            one, command_id = self._encode(command)
-            outgoing.append(one)
-            receipts.append(self._encoder.receipt(command, one, command_id))
-        size = sum(len(one.data) for one in outgoing)
-        if size > MAX_GROUP_BYTES:
-            raise PayloadTooLarge(size, MAX_GROUP_BYTES, together=True)
-        if outgoing:
-            self._deliver(outgoing, Patience(self._unanswered))
+        named = [(command, self._next_id()) for command in commands]
+        told = self._instruments
+        with told.sending_these(named, "send") if told.active else NOBODY as added:
+            for command, command_id in named:
+                one = self._encode(command, command_id, added=added)
+                outgoing.append(one)
+                receipts.append(self._encoder.receipt(command, one, command_id))
+            size = sum(len(one.data) for one in outgoing)
+            if size > MAX_GROUP_BYTES:
+                raise PayloadTooLarge(size, MAX_GROUP_BYTES, together=True)
+            if outgoing:
+                self._deliver(outgoing, Patience(self._unanswered))
+        self._tell_sent(receipts)
         return receipts
 
     def call(
@@ -192,30 +202,56 @@ class Sender:
             raise EncodeError(f"timeout is {timeout}, give seconds, more than 0")
         patience = Patience(timeout)
         options = options_of(None, None, key, expires, headers, urgent=urgent)
-        outgoing, command_id = self._encode(command, options, patience)
-        entity, done = outgoing.entity, False
+        command_id, told = self._next_id(), self._instruments
+        with told.sending_these([(command, command_id)], "call") if told.active else NOBODY as added:
+            outgoing = self._encode(command, command_id, options, patience, added=added)
+            outcome = self._outcome_or_cancel(command, outgoing, command_id, patience, keyed=bool(key))
+            info = info_of(command)
+            if told.active:
+                kind = read_outcome(self._codec, info.name, outcome).kind.value if outcome else UNANSWERED
+                told.called(info.entity, info.name, kind, time.monotonic() - patience.began)
+            if outcome is None:
+                raise DeadlineExceeded(info.name, str(outgoing.entity))
+            answer: R = answer_of(self._codec, info, str(outgoing.entity), outcome)
+        return answer
+
+    def _outcome_or_cancel(
+        self,
+        command: Command[Any],
+        outgoing: Outgoing,
+        command_id: str,
+        patience: Patience,
+        *,
+        keyed: bool,
+    ) -> bytes | None:
+        """Sends a command and waits for its outcome; None: the time is over, and it is cancelled unless it is keyed."""
+        done = False
         try:
-            outcome = self._outcome(outgoing, command_id, patience, keyed=bool(key))
+            outcome = self._outcome(command, outgoing, command_id, patience, keyed=keyed)
             done = outcome is not None
         except TrioqueueError:
             done = True  # or never begun, or nobody can know
             raise
         finally:
-            if not (done or key):
-                self._cancel_quietly(entity, command_id)
-        info = info_of(command)
-        if outcome is None:
-            raise DeadlineExceeded(info.name, str(entity))
-        answer: R = answer_of(self._codec, info, str(entity), outcome)
-        return answer
+            if not (done or keyed):
+                self._cancel_quietly(outgoing.entity, command_id)
+        return outcome
 
     def _outcome(
-        self, outgoing: Outgoing, command_id: str, patience: Patience, *, keyed: bool
+        self,
+        command: Command[Any],
+        outgoing: Outgoing,
+        command_id: str,
+        patience: Patience,
+        *,
+        keyed: bool,
     ) -> bytes | None:
         """Sends a command and waits for its outcome; None: the time is over."""
         waiting = self._answers.expect(command_id)
         try:
             group = self._deliver([outgoing], Patience(min(patience.seconds, self._unanswered)))
+            if self._instruments.active:
+                self._instruments.sent(outgoing.entity.type, info_of(command).name, 1)
             if not keyed:
                 return self._answers.wait(waiting, patience.give_up_at)
             self._answers.forget(waiting)
@@ -304,16 +340,29 @@ class Sender:
             return False
 
     # -------------------------------------------------------------------------------- what both do
-    def _encode(
-        self, command: Command[Any], options: Options = PLAIN, waits: Patience | None = None
-    ) -> tuple[Outgoing, str]:
-        """Makes what the store takes, and its id."""
+    def _next_id(self) -> str:
         with self._encoding:
-            command_id = self._encoder.next_id()
-            deadline = waits.seconds if waits else math.inf
+            return self._encoder.next_id()
+
+    def _encode(
+        self,
+        command: Command[Any],
+        command_id: str,
+        options: Options = PLAIN,
+        waits: Patience | None = None,
+        *,
+        added: Mapping[str, str] | None,
+    ) -> Outgoing:
+        """Makes what the store takes; `added`: headers of instruments."""
+        deadline = waits.seconds if waits else math.inf
+        with self._encoding:
             return self._encoder.encode(
-                command, command_id, options, answered=waits is not None, deadline=deadline
-            ), command_id
+                command, command_id, options, answered=waits is not None, deadline=deadline, added=added
+            )
+
+    def _tell_sent(self, receipts: Sequence[Receipt[Any]]) -> None:
+        if self._instruments.active:
+            self._instruments.sent_each((one.entity_type, one.command) for one in receipts)
 
     def _deliver(self, outgoing: Sequence[Outgoing], patience: Patience) -> Group:
         group = Group(outgoing, limits=self._encoder.limits)

@@ -4,21 +4,20 @@ from importlib.metadata import PackageNotFoundError, version
 
 import click
 
-from trioqueue.cli.dead import dead
 from trioqueue.cli.check import check
+from trioqueue.cli.dead import dead
 from trioqueue.cli.demo import demo
+from trioqueue.cli.dev import dev
 from trioqueue.cli.ls import ls
 from trioqueue.cli.pods import pods
 from trioqueue.cli.sending import call, send
+from trioqueue.cli.serve import serve
 from trioqueue.cli.show import show
 from trioqueue.cli.stats import stats
 from trioqueue.cli.steering import cancel, pause, purge, resume
-from trioqueue.cli.why import why
-from trioqueue.cli.dev import dev
-from trioqueue.cli.pods import pods
-from trioqueue.cli.serve import serve
 from trioqueue.cli.tail import tail
 from trioqueue.cli.top import top
+from trioqueue.cli.why import why
 
 
 def _version() -> str:

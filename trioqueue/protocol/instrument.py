@@ -1,6 +1,27 @@
 """What can be observed of a process: one method for each thing that happens."""
 
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Literal, TypeAlias
+
+import attrs
+
 from trioqueue._names import Entity
+
+SentBy: TypeAlias = Literal["send", "call", "child"]
+"""How commands are sent: by `send` or `send_many`, by `call`, or with the commit of the handler that sends them."""
+
+
+@attrs.define
+class HandlerCancelled(Exception):
+    """A handler did not end by itself; nobody raises it, but `Instrument.handling` is told so.
+
+    Attributes:
+        why: "expired": its caller's deadline passed.  "cancelled": its caller has gone.  "let go": the entity is not
+            this worker's any more, or an operator changed what it had; the command may be handled again.
+    """
+
+    why: Literal["expired", "cancelled", "let go"]
 
 
 class Instrument:
@@ -12,7 +33,36 @@ class Instrument:
 
     What concerns an outcome is told once it is committed.  Where the answer to a commit was lost and the entity handed
     on, a turn that stands may be told by nobody.
+
+    Two methods are not told afterwards but asked before: `sending` and `handling` may return a context manager, which
+    is entered and left round what follows, in its task.  What that one raises is logged and changes nothing either, and
+    it can't suppress an error.
     """
+
+    def sending(
+        self, commands: Sequence[tuple[Entity, str, str]], how: SentBy
+    ) -> AbstractContextManager[Mapping[str, str] | None] | None:
+        """Commands are about to be sent; asks what to put round that, if anything.
+
+        Of each command it has the entity, the name and the id; several are those of one `send_many`.  What entering
+        the manager returns travels with each of them, beside the headers that the sender gave and before these where
+        the names are the same; `Context.headers` shows it.
+
+        The manager is left once they are accepted (`how="send"`); once the call is answered, or its caller has gone
+        (`"call"`); or at once, as they leave with the commit, or never (`"child"`): with the error, if there is one.
+        Commands that a schedule sends, and dead letters that are redelivered, are not asked about.
+        """
+
+    def handling(
+        self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
+    ) -> AbstractContextManager[object] | None:
+        """A handler is about to run; asks what to put round it, if anything.
+
+        The manager is entered and left in the handler's task, so that context variables which it sets are the
+        handler's.  It is left as soon as the handler has ended, before anything of it stands: with the error that it
+        raised, a `Rejection` say; with `HandlerTimeout` or `HandlerCancelled`; or with `trio.Cancelled`, where its pod
+        ends or has lost its lease, and the command will be handled again.
+        """
 
     def sent(self, entity_type: str, command: str, count: int) -> None:
         """Commands of one name were accepted that this process sent, calls and what handlers sent included."""

@@ -84,7 +84,10 @@ class Broadcast(Instrument):
                 heard = await self._store.tell_events(self._codec.dumps(told))
             except TrioqueueError as error:
                 logger.warning(
-                    "could not tell %d events: %s", len(batch), error, extra={"event": "events_lost"}
+                    "could not tell %d events: %s",
+                    len(batch),
+                    error,
+                    extra={"event": "events_lost", "count": len(batch)},
                 )
                 return
             if not heard:

@@ -76,7 +76,7 @@ class Context:
         fence: Rises with every activation of the entity.  Give it to stores outside: who keeps the highest one
             it has seen, and refuses lower ones, is safe from a pod that was frozen and goes on.
         sent_at: When the command was accepted, in seconds of the store's clock since the epoch.
-        headers: What the sender gave along.
+        headers: What the sender gave along, and what the instruments of its process added, as `traceparent`.
     """
 
     entity: str

@@ -125,7 +125,14 @@ def log_retry(entity: Entity, envelope: Envelope, attempt: int, wait: float, err
         attempt,
         wait,
         error,
-        extra={"event": "retry", "entity": str(entity), "command_id": envelope.command_id},
+        extra={
+            "event": "retry",
+            "entity": str(entity),
+            "command": envelope.name,
+            "command_id": envelope.command_id,
+            "attempt": attempt,
+            "again_in_s": wait,
+        },
     )
 
 
@@ -136,7 +143,12 @@ def log_failed_query(entity: Entity, envelope: Envelope, error: BaseException) -
         envelope.name,
         entity,
         error,
-        extra={"event": "query_failed", "entity": str(entity), "command_id": envelope.command_id},
+        extra={
+            "event": "query_failed",
+            "entity": str(entity),
+            "command": envelope.name,
+            "command_id": envelope.command_id,
+        },
     )
 
 
@@ -147,7 +159,12 @@ def log_paused(entity: Entity, envelope: Envelope, why: str, error: BaseExceptio
         entity,
         why,
         exc_info=error,
-        extra={"event": "paused", "entity": str(entity), "command_id": envelope.command_id},
+        extra={
+            "event": "paused",
+            "entity": str(entity),
+            "command": envelope.name,
+            "command_id": envelope.command_id,
+        },
     )
 
 
@@ -167,7 +184,13 @@ def log_dead(
         attempts,
         outcome.value,
         exc_info=error,
-        extra={"event": "dead_letter", "entity": str(entity), "command_id": command_id},
+        extra={
+            "event": "dead_letter",
+            "entity": str(entity),
+            "command": envelope.name if envelope else "",
+            "command_id": command_id,
+            "attempts": attempts,
+        },
     )
 
 

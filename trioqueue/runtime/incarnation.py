@@ -143,7 +143,7 @@ class Incarnation:
                 "%s gives up its lease: %s",
                 self.member.incarnation,
                 why,
-                extra={"event": "lease_lost", "why": why},
+                extra={"event": "lease_lost", "pod": self.member.incarnation, "why": why},
             )
             self.cancel(why)
             self.over.set()
@@ -243,7 +243,16 @@ class Incarnation:
         except LeaseLost as lost:
             self.end_lease(str(lost))
         except TrioqueueError as error:
-            logger.warning("could not pass %s on: %s", entity, error)
+            logger.warning(
+                "could not pass %s on: %s",
+                entity,
+                error,
+                extra={
+                    "event": "pass_on_failed",
+                    "entity": str(entity),
+                    "pod": self.member.incarnation,
+                },
+            )
 
     def wish(self, entity: Entity) -> ClaimWish | None:
         """Prepares for a claim that a send brings; None: the entity is busy, full, or not ours to serve."""
@@ -342,7 +351,11 @@ class Incarnation:
             except LeaseLost as lost:
                 self.end_lease(str(lost))
             except TrioqueueError as error:
-                logger.warning("could not move what is due: %s", error)
+                logger.warning(
+                    "could not move what is due: %s",
+                    error,
+                    extra={"event": "move_failed", "pod": self.member.incarnation},
+                )
                 self.look_at_due(MOVE_AGAIN)
             else:
                 if left is not None:
@@ -377,7 +390,11 @@ class Incarnation:
             except LeaseLost as lost:
                 self.end_lease(str(lost))
             except TrioqueueError as error:
-                logger.warning("could not attend to a heartbeat's report: %s", error)
+                logger.warning(
+                    "could not attend to a heartbeat's report: %s",
+                    error,
+                    extra={"event": "report_failed", "pod": self.member.incarnation},
+                )
 
     async def _attend_to(self, report: Report) -> None:
         for entity in report.wakes:
@@ -403,7 +420,11 @@ class Incarnation:
                 logger.warning(
                     "%s was silent: its entities were handed on",
                     silent.incarnation,
-                    extra={"event": "reaped", "pod": silent.incarnation},
+                    extra={
+                        "event": "reaped",
+                        "pod": self.member.incarnation,
+                        "silent": silent.incarnation,
+                    },
                 )
 
     def _make_room(self) -> None:
@@ -421,8 +442,7 @@ class Incarnation:
         for worker in nsmallest(YIELDS, busy, key=lambda worker: worker.begun_at):
             worker.yield_turn()
 
-    @staticmethod
-    def _let_sleep(kept: Sequence[Worker]) -> int:
+    def _let_sleep(self, kept: Sequence[Worker]) -> int:
         """Lets go of some of what has no work and is kept awake; says of how many."""
         count = 0
         for worker in kept:
@@ -434,7 +454,7 @@ class Incarnation:
                 "%d entities that a scaler keeps awake are let go of, as others have commands and wait for room: "
                 "raise Limits.owned, or start more pods",
                 count,
-                extra={"event": "kept_yielded", "count": count},
+                extra={"event": "kept_yielded", "pod": self.member.incarnation, "count": count},
             )
         return count
 

@@ -4,18 +4,77 @@ Who has something to tell asks first whether `active` is empty, which is all tha
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
+from typing import Any, cast
 
 import trio
 
 from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
+from trioqueue.messages.command import Command, entity_of, info_of
 from trioqueue.messages.envelope import Envelope, decode_envelope
-from trioqueue.protocol.instrument import Instrument
+from trioqueue.protocol.instrument import HandlerCancelled, Instrument, SentBy
+from trioqueue.protocol.turn import Cancelled, Ending, Expired, Raised, Returned, single_leaf
 from trioqueue.stores.contract import Outgoing
 
 logger = logging.getLogger("trioqueue.instruments")
+
+UNANSWERED = "unanswered"
+"""In place of the outcome of a call: the caller has gone."""
+
+
+class Around(AbstractContextManager[Mapping[str, str] | None]):
+    """What instruments have put round one thing that happens; entered when it is made.
+
+    `added`: the headers that they add; None: none.
+    """
+
+    __slots__ = ("_entered", "_failed", "added")
+
+    def __init__(self, failed: Callable[[Instrument, Exception], None]) -> None:
+        self.added: Mapping[str, str] | None = None
+        self._entered: list[tuple[Instrument, AbstractContextManager[object]]] = []
+        self._failed = failed  # is told whose manager has raised what
+
+    def enter(self, instrument: Instrument, manager: AbstractContextManager[object]) -> object:
+        """Enters one more, and returns what that gives."""
+        given = manager.__enter__()
+        self._entered.append((instrument, manager))
+        return given
+
+    def __enter__(self) -> Mapping[str, str] | None:
+        return self.added
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        self.leave(error)
+
+    def leave(self, error: BaseException | None) -> None:
+        """Leaves them all, the last one first."""
+        what = (type(error), error, error.__traceback__) if error is not None else (None, None, None)
+        while self._entered:
+            instrument, manager = self._entered.pop()
+            try:
+                manager.__exit__(*what)
+            except Exception as failure:
+                self._failed(instrument, failure)
+
+
+class _Nobody(AbstractContextManager[None]):
+    """Is round what no instrument wants to be round."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        return None
+
+
+NOBODY = _Nobody()
+"""Serves for all, as there is nothing to it."""
 
 
 class Instruments(Instrument):
@@ -58,8 +117,48 @@ class Instruments(Instrument):
                 instrument,
                 what,
                 exc_info=error,
-                extra={"event": "instrument_failed"},
+                extra={"event": "instrument_failed", "instrument": repr(instrument), "method": what},
             )
+
+    def _around(
+        self, what: str, make: Callable[[Instrument], AbstractContextManager[object] | None], *, adds: bool
+    ) -> Around | None:
+        """Enters what instruments want to put round something; `adds`: what that gives is headers."""
+        around: Around | None = None
+        for instrument in self.wanting(what):
+            try:
+                manager = make(instrument)
+                if manager is None:
+                    continue
+                if around is None:
+                    around = Around(partial(self._log_failure, what))
+                given = around.enter(instrument, manager)
+                if adds and given:
+                    around.added = {**(around.added or {}), **_as_headers(given)}
+            except Exception as error:
+                self._log_failure(what, instrument, error)
+        return around
+
+    def sending(self, commands: Sequence[tuple[Entity, str, str]], how: SentBy) -> Around | None:
+        return self._around("sending", lambda one: one.sending(commands, how), adds=True)
+
+    def sending_these(
+        self, commands: Iterable[tuple[Command[Any], str]], how: SentBy
+    ) -> AbstractContextManager[Mapping[str, str] | None]:
+        """Enters what is to be round the sending of commands, given with their ids; gives the headers to add.
+
+        Raises:
+            NotRegistered, BadEntityId: One of them can't be sent.
+        """
+        named = [(entity_of(command), info_of(command).name, command_id) for command, command_id in commands]
+        return (self.sending(named, how) if named else None) or NOBODY
+
+    def handling(
+        self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
+    ) -> Around | None:
+        return self._around(
+            "handling", lambda one: one.handling(entity, command, command_id, attempt, headers), adds=False
+        )
 
     def sent(self, entity_type: str, command: str, count: int) -> None:
         self._each("sent", lambda one: one.sent(entity_type, command, count))
@@ -87,9 +186,8 @@ class Instruments(Instrument):
     def handled(
         self, entity: Entity, command: str, command_id: str, outcome: str, waited: float, duration: float
     ) -> None:
-        for one in self.wanting(
-            "handled"
-        ):  # as `_each` does, without another call: this is told of every command
+        # As `_each` does, without another call: this is told of every command.
+        for one in self.wanting("handled"):
             try:
                 one.handled(entity, command, command_id, outcome, waited, duration)
             except Exception as error:
@@ -130,9 +228,21 @@ class TurnFacts:
         self._handled: tuple[str, str, str, float, float] | None = None  # None: the command stays
         self._last: Callable[[], None] | None = None  # tells of a failure, which most have not
 
-    def begin(self) -> None:
-        """Notes that its handler starts now."""
+    async def observe(self, envelope: Envelope, attempt: int, run: Awaitable[Ending | None]) -> Ending | None:
+        """Has the handler run now, with what instruments put round it."""
         self._began = trio.current_time()
+        around = self._instruments.handling(
+            self._entity, envelope.name, envelope.command_id, attempt, envelope.headers
+        )
+        if around is None:
+            return await run
+        try:
+            ending = await run
+        except BaseException as error:
+            around.leave(error)
+            raise
+        around.leave(_error_of(ending))
+        return ending
 
     def tell(self) -> None:
         """Tells it all, in order."""
@@ -168,3 +278,26 @@ class TurnFacts:
 
 def _overrides(instrument: Instrument, what: str) -> bool:
     return getattr(getattr(instrument, what), "__func__", None) is not getattr(Instrument, what)
+
+
+def _as_headers(given: object) -> dict[str, str]:
+    """Checks what an instrument wants to have travel: else its mistake would be the sender's error."""
+    headers = dict(cast("Mapping[Any, Any]", given))
+    if not all(isinstance(part, str) for pair in headers.items() for part in pair):
+        raise TypeError("it adds headers whose names or values are not text")
+    return headers
+
+
+def _error_of(ending: Ending | None) -> BaseException | None:
+    """Says by what error a handler has ended, or what stands for that; None: it returned."""
+    match ending:
+        case Returned():
+            return None
+        case Raised(error):
+            return single_leaf(error)
+        case Expired():
+            return HandlerCancelled("expired")
+        case Cancelled():
+            return HandlerCancelled("cancelled")
+        case None:
+            return HandlerCancelled("let go")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import trio
 
 from trioqueue._errors import TrioqueueError
+from trioqueue.messages.command import entity_of, info_of
 from trioqueue.messages.schedule import Schedule
 from trioqueue.stores.contract import Outgoing, Store
 from trioqueue.stores.reports import Tick
@@ -28,7 +29,17 @@ async def keep(store: Store, schedule: Schedule, encode: Callable[[], Outgoing])
         try:
             tick = await _move_on(store, schedule, encode)
         except TrioqueueError as error:
-            logger.warning("could not send %s: %s", schedule.name, error, extra={"event": "tick_failed"})
+            logger.warning(
+                "could not send %s: %s",
+                schedule.name,
+                error,
+                extra={
+                    "event": "tick_failed",
+                    "entity": str(entity_of(schedule.command)),
+                    "command": info_of(schedule.command).name,
+                    "schedule": schedule.name,
+                },
+            )
             await trio.sleep(AGAIN_AFTER)
             continue
         if tick.next_ms is not None:

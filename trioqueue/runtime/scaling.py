@@ -98,7 +98,10 @@ async def keep_awake(store: Store, scaler: BoundScaler, serving: Callable[[], In
 
 def _late(scaler: BoundScaler, error: TrioqueueError) -> None:
     logger.warning(
-        "could not keep entities of %s awake: %s", scaler.entity_type, error, extra={"event": "scaler_late"}
+        "could not keep entities of %s awake: %s",
+        scaler.entity_type,
+        error,
+        extra={"event": "scaler_late", "entity_type": scaler.entity_type},
     )
 
 
@@ -138,7 +141,12 @@ class _Keeping:
                 "raise Limits.owned, or start more pods",
                 self._homeless,
                 self._scaler.entity_type,
-                extra={"event": "kept_homeless", "count": self._homeless},
+                extra={
+                    "event": "kept_homeless",
+                    "entity_type": self._scaler.entity_type,
+                    "pod": self._incarnation.member.incarnation,
+                    "count": self._homeless,
+                },
             )
 
     async def _collect(self) -> None:
@@ -152,7 +160,11 @@ class _Keeping:
                         "%s names what is no entity: %s",
                         self._scaler.qualname,
                         error,
-                        extra={"event": "scaler_bad_id"},
+                        extra={
+                            "event": "scaler_bad_id",
+                            "entity_type": self._scaler.entity_type,
+                            "pod": self._incarnation.member.incarnation,
+                        },
                     )
                     continue
                 self._named[entity] = None
@@ -178,5 +190,9 @@ class _Keeping:
             self._scaler.qualname,
             self._scaler.every / 1000,
             exc_info=single_leaf(error),
-            extra={"event": "scaler_failed", "entity_type": self._scaler.entity_type},
+            extra={
+                "event": "scaler_failed",
+                "entity_type": self._scaler.entity_type,
+                "pod": self._incarnation.member.incarnation,
+            },
         )

@@ -181,6 +181,7 @@ class Supervisor:
             _shown(busy),
             extra={
                 "event": "lingering",
+                "pod": incarnation.member.incarnation,
                 "count": len(busy),
                 "entities": [str(entity) for entity in busy[:SHOWN]],
             },
@@ -199,7 +200,16 @@ class Supervisor:
                 now.end_lease(str(lost))
                 return
             except TrioqueueError as error:
-                logger.warning("could not give up %s: %s", old.incarnation, error)
+                logger.warning(
+                    "could not give up %s: %s",
+                    old.incarnation,
+                    error,
+                    extra={
+                        "event": "give_up_failed",
+                        "pod": now.member.incarnation,
+                        "silent": old.incarnation,
+                    },
+                )
                 await trio.sleep(GIVE_UP_PAUSE)
 
     async def _hand_on(self, incarnation: Incarnation) -> None:
@@ -209,7 +219,12 @@ class Supervisor:
             await self._store.reap(incarnation.member, me, gave_up=True)
             logger.info("%s has left", me.incarnation, extra={"event": "left", "pod": me.incarnation})
         except (LeaseLost, TrioqueueError) as error:
-            logger.warning("%s could not leave: %s", incarnation.member.incarnation, error)
+            logger.warning(
+                "%s could not leave: %s",
+                incarnation.member.incarnation,
+                error,
+                extra={"event": "leave_failed", "pod": incarnation.member.incarnation},
+            )
 
     async def end(self, *, soft: bool) -> None:
         """Drains: nothing new is begun, handlers may end, then they are cancelled, and every entity is handed on.
@@ -219,14 +234,7 @@ class Supervisor:
         self._ending.set()
         incarnation = self.incarnation
         if incarnation is not None:
-            try:
-                with trio.move_on_after(self._drain.soft if soft else 0):
-                    if incarnation.awake():
-                        await self._store.retire(incarnation.member)
-                    await incarnation.drain()
-                    await incarnation.wait_empty()
-            except (LeaseLost, TrioqueueError) as error:
-                logger.warning("could not drain gracefully: %s", error)
+            await self._drain_softly(incarnation, self._drain.soft if soft else 0.0)
             incarnation.cancel("the pod ends")
         with trio.move_on_after(self._drain.hard) as hard:
             await self._ended.wait()
@@ -238,7 +246,50 @@ class Supervisor:
             logger.error(
                 "the pod ends before all it has was handed on, the rest is once its lease is over: %s",
                 why,
-                extra={"event": "drain_overdue"},
+                extra={
+                    "event": "drain_overdue",
+                    "pod": incarnation.member.incarnation if incarnation else "",
+                    "count": len(busy),
+                    "entities": [str(entity) for entity in busy[:SHOWN]],
+                },
+            )
+
+    async def _drain_softly(self, incarnation: Incarnation, seconds: float) -> None:
+        """Has entities let go of as soon as their handlers have ended, for so many seconds at most."""
+        pod = incarnation.member.incarnation
+        awake = incarnation.awake()
+        logger.info(
+            "%s drains: %d entities are awake, their handlers have %g s to end",
+            pod,
+            awake,
+            seconds,
+            extra={"event": "drain_begun", "pod": pod, "count": awake},
+        )
+        try:
+            with trio.move_on_after(seconds):
+                if awake:
+                    await self._store.retire(incarnation.member)
+                await incarnation.drain()
+                await incarnation.wait_empty()
+                logger.info("%s has drained", pod, extra={"event": "drained", "pod": pod})
+                return
+        except (LeaseLost, TrioqueueError) as error:
+            logger.warning(
+                "could not drain gracefully: %s", error, extra={"event": "drain_failed", "pod": pod}
+            )
+            return
+        if busy := incarnation.busy():
+            logger.warning(
+                "%s has not drained in %g s, what still runs is cancelled, to run again elsewhere: %s",
+                pod,
+                seconds,
+                _shown(busy),
+                extra={
+                    "event": "drain_cut_short",
+                    "pod": pod,
+                    "count": len(busy),
+                    "entities": [str(entity) for entity in busy[:SHOWN]],
+                },
             )
 
 

@@ -367,10 +367,11 @@ class Turns:
             return Cancelled()
         self._running = (*self._running, running) if self._running else (running,)
         self._dirty = True
-        for facts in running.facts:
-            facts.begin()
+        run = running.run(self._live, provided, scope)
+        for facts in running.facts:  # one, or nobody is told
+            run = facts.observe(running.envelope, running.known_by[2], run)
         try:
-            return await running.run(self._live, provided, scope)
+            return await run
         finally:
             others = self._running
             self._running = () if len(others) == 1 else tuple(one for one in others if one is not running)

@@ -232,7 +232,10 @@ class Worker:
         except TrioqueueError as error:
             # The entity is still ours by the store, which reports it with the next heartbeat.
             logger.error(  # noqa: TRY400 - its sentence says it all
-                "the worker of %s ends: %s", self.entity, error, extra={"event": "worker_failed"}
+                "the worker of %s ends: %s",
+                self.entity,
+                error,
+                extra={"event": "worker_failed", "entity": str(self.entity), "pod": self._pod()},
             )
         except BaseExceptionGroup as group:
             # Cancelled from outside, and something of the user's raised an error meanwhile: that is not the pod's end.
@@ -245,7 +248,7 @@ class Worker:
                     "%s raised an error while it was cancelled",
                     self.entity,
                     exc_info=raised,
-                    extra={"event": "cleanup_failed", "entity": str(self.entity)},
+                    extra={"event": "cleanup_failed", "entity": str(self.entity), "pod": self._pod()},
                 )
             raise cancelled from None
         finally:
@@ -255,10 +258,19 @@ class Worker:
                 self._fall_asleep(idle=False)
                 self._incarnation.forget(self)
 
+    def _pod(self) -> str:
+        return self._incarnation.member.incarnation
+
     def _awake_now(self) -> None:
         """Has instruments told that the entity is awake, once."""
         if not self._awake:
             self._awake = True
+            if logger.isEnabledFor(logging.DEBUG):  # else what it says is not even made
+                logger.debug(
+                    "%s is awake",
+                    self.entity,
+                    extra={"event": "claimed", "entity": str(self.entity), "pod": self._pod()},
+                )
             if (instruments := self._incarnation.instruments).active:
                 instruments.claimed(self.entity)
 
@@ -266,6 +278,18 @@ class Worker:
         """Has instruments told that it is not, if they were told that it is."""
         if self._awake:
             self._awake = False
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug(
+                    "%s is let go of%s",
+                    self.entity,
+                    ", as it was idle" if idle else "",
+                    extra={
+                        "event": "let_go",
+                        "entity": str(self.entity),
+                        "pod": self._pod(),
+                        "idle": idle,
+                    },
+                )
             if (instruments := self._incarnation.instruments).active:
                 (instruments.passivated if idle else instruments.handed_off)(self.entity)
 
@@ -444,7 +468,12 @@ class Worker:
             "ended with an error" if self._entered else "could not begin",
             wait,
             exc_info=error,
-            extra={"event": "activation_failed", "entity": str(self.entity)},
+            extra={
+                "event": "activation_failed",
+                "entity": str(self.entity),
+                "pod": self._pod(),
+                "again_in_s": wait,
+            },
         )
         await self._claim()
         if isinstance(self.answer, Claimed):

@@ -384,7 +384,7 @@ async def open_memory_store(server: MemoryServer | None = None) -> AsyncGenerato
                 "await queues.wait_settled() at the end of the block",
                 left,
                 "entity" if left == 1 else "entities",
-                extra={"event": "leftovers"},
+                extra={"event": "leftovers", "count": left},
             )
         with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):  # only ever one checkpoint
             await store.aclose()

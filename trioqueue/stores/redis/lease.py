@@ -147,7 +147,11 @@ class ThreadLease:
                 str(CHUNK),
             )
         except redis.exceptions.RedisError as error:
-            logger.warning("heartbeat not confirmed: %s", type(error).__name__)
+            logger.warning(
+                "heartbeat not confirmed: %s",
+                type(error).__name__,
+                extra={"event": "heartbeat_failed", "pod": self._member.incarnation},
+            )
             return
         if isinstance(answer, bytes):
             assert answer in LOST, answer
@@ -170,7 +174,11 @@ class ThreadLease:
             for index in indexes:
                 self._client.zrem(index, *strays)
         except redis.exceptions.RedisError as error:
-            logger.warning("could not take out names that are no entity's: %s", type(error).__name__)
+            logger.warning(
+                "could not take out names that are no entity's: %s",
+                type(error).__name__,
+                extra={"event": "stray_name_left", "pod": self._member.incarnation},
+            )
 
     def _warn(self, stalled: float) -> None:
         """Says once a stall, and again each time it has doubled, where the loop stands."""
@@ -185,7 +193,7 @@ class ThreadLease:
             "a handler blocks the event loop since %.1f s, no other entity of this pod moves: %s",
             stalled,
             f"{inner.name} in {inner.filename}:{inner.lineno}" if inner else where,
-            extra={"event": "loop_stalled", "stalled_s": stalled},
+            extra={"event": "loop_stalled", "pod": self._member.incarnation, "stalled_s": stalled},
         )
 
 

@@ -1,0 +1,255 @@
+"""Traces by OpenTelemetry's conventions for messaging: which send led to which handler, on whatever pod.
+
+| span | kind | is round |
+|---|---|---|
+| `send account/{id}` | PRODUCER | a `send`, or a `send_many`, until it is accepted |
+| `call account/{id}` | PRODUCER | a `call`, until its answer |
+| `create account/{id}` | PRODUCER | a `context.send`: the command leaves with the commit, or never |
+| `process account/{id}` | CONSUMER | a handler; each attempt has its own |
+| `dead_letter account/{id}` | CLIENT | nothing: a command became a dead letter |
+
+A call is waited for, so the `process` span is its child, in its trace.  What is sent is not: its `process` span begins
+a trace of its own, which may go on for long after the sender's has ended, and is linked to the span that sent it.  Both
+ends of a call have the kinds of messaging, not those of a request (CLIENT and SERVER): the conventions name PRODUCER
+for whatever span a message carries with it, and those who draw graphs join a PRODUCER to a CONSUMER.
+
+A `context.send` has a `create` span and no `send` span: when it is over, nobody knows yet whether the command will be
+sent.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from contextvars import Token
+from importlib.metadata import version
+from typing import Literal
+
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.propagators.textmap import TextMapPropagator
+from opentelemetry.trace import Span, SpanContext, SpanKind, Status, StatusCode
+from opentelemetry.util.types import AttributeValue
+
+from trioqueue import Entity, HandlerCancelled, Instrument, Rejected, Rejection
+
+SentBy = Literal["send", "call", "child"]
+
+CALL = "trioqueue-call"
+"""Header of a command that is called: the id of the span whose children its `process` spans are.
+
+It names the span since a handler may pass its headers on: what it sends so is not called, and has another span.
+"""
+
+_OPERATIONS: Mapping[SentBy, tuple[str, str]] = {
+    "send": ("send", "send"),
+    "call": ("call", "send"),
+    "child": ("create", "create"),
+}
+"""The name of each way to send, and its type by the conventions."""
+
+
+class Traces(Instrument):
+    """Makes spans of what this process sends and handles; hand it to `open_atomic_queues(instruments=[Traces()])`.
+
+    Args:
+        tracer_provider: Who makes the spans; None: the global one.
+        propagator: What writes a span's context into a command's headers, and reads it; None: the global one, which
+            writes W3C's `traceparent` and `tracestate`, and `baggage`.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: trace.TracerProvider | None = None,
+        propagator: TextMapPropagator | None = None,
+    ) -> None:
+        self._tracer = trace.get_tracer("trioqueue", version("trioqueue"), tracer_provider)
+        self._propagator = propagator
+        # The spans of attempts that failed and of which nothing more was told yet, by the commands' ids.
+        # Invariant: only entities that are awake here are in it.
+        self._failed: dict[Entity, dict[str, SpanContext]] = {}
+        # The command that left its mailbox last, and the span of its attempt, if that failed.
+        self._last: tuple[str, SpanContext | None] = ("", None)
+
+    def sending(
+        self, commands: Sequence[tuple[Entity, str, str]], how: SentBy
+    ) -> AbstractContextManager[Mapping[str, str]]:
+        name, kind = _OPERATIONS[how]
+        attributes = _attributes(name, kind, {entity for entity, _, _ in commands})
+        if len(commands) == 1:
+            _, command, command_id = commands[0]
+            attributes |= {"messaging.message.id": command_id, "trioqueue.command": command}
+        else:
+            attributes["messaging.batch.message_count"] = len(commands)
+        template = attributes.get("messaging.destination.template")
+        span = self._tracer.start_span(
+            f"{name} {template}" if template else name, kind=SpanKind.PRODUCER, attributes=attributes
+        )
+        headers: dict[str, str] = {}
+        self._propagation().inject(headers, trace.set_span_in_context(span))
+        if how == "call":
+            headers[CALL] = _id(span.get_span_context())
+        return _Sending(span, headers)
+
+    def handling(
+        self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
+    ) -> AbstractContextManager[None]:
+        context = self._propagation().extract(headers, Context())
+        sender = trace.get_current_span(context).get_span_context()
+        links: list[trace.Link] = []
+        if headers.get(CALL) != _id(sender):
+            context = trace.set_span_in_context(trace.INVALID_SPAN, context)
+            links = [trace.Link(sender)] if sender.is_valid else []
+        attributes = _attributes("process", "process", {entity})
+        attributes |= {
+            "messaging.message.id": command_id,
+            "trioqueue.command": command,
+            "trioqueue.attempt": attempt,
+        }
+        name = f"process {_template(entity)}"
+        span = self._tracer.start_span(name, context, SpanKind.CONSUMER, attributes, links)
+
+        def failed() -> None:
+            self._failed.setdefault(entity, {})[command_id] = span.get_span_context()
+
+        return _Handling(span, trace.set_span_in_context(span, context), failed)
+
+    def failed(
+        self,
+        entity: Entity,
+        command: str,
+        command_id: str,
+        attempt: int,
+        again_in: float,
+        error: str,
+    ) -> None:
+        self._take_failed(entity, command_id)
+
+    def handled(
+        self,
+        entity: Entity,
+        command: str,
+        command_id: str,
+        outcome: str,
+        waited: float,
+        duration: float,
+    ) -> None:
+        self._last = (command_id, self._take_failed(entity, command_id))
+
+    def dead(self, entity: Entity, command: str, command_id: str, attempts: int, error: str) -> None:
+        handled, ran = self._last  # a dead letter is told right after the end of its command
+        attributes = _attributes("dead_letter", "settle", {entity})
+        attributes |= {
+            "messaging.message.id": command_id,
+            "trioqueue.command": command,
+            "trioqueue.attempt": attempts,
+            "error.type": error,
+        }
+        context = Context()
+        if ran is not None and handled == command_id:
+            context = trace.set_span_in_context(trace.NonRecordingSpan(ran), context)
+        name = f"dead_letter {_template(entity)}"
+        span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
+        span.set_status(Status(StatusCode.ERROR, error))
+        span.end()
+
+    def passivated(self, entity: Entity) -> None:
+        self._failed.pop(entity, None)
+
+    def handed_off(self, entity: Entity) -> None:
+        self._failed.pop(entity, None)
+
+    def _take_failed(self, entity: Entity, command_id: str) -> SpanContext | None:
+        of_entity = self._failed.get(entity)
+        return of_entity.pop(command_id, None) if of_entity else None
+
+    def _propagation(self) -> TextMapPropagator:
+        return self._propagator or propagate.get_global_textmap()
+
+
+class _Sending(AbstractContextManager[Mapping[str, str]]):
+    """Is round what is sent; its span is not the current one, as nothing of the user's runs within."""
+
+    def __init__(self, span: Span, headers: Mapping[str, str]) -> None:
+        self._span, self._headers = span, headers
+
+    def __enter__(self) -> Mapping[str, str]:
+        return self._headers
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        try:
+            outcome = self._note(error)
+            if CALL in self._headers:
+                self._span.set_attribute("trioqueue.outcome", outcome)
+        finally:
+            self._span.end()
+
+    def _note(self, error: BaseException | None) -> str:
+        if isinstance(error, Rejection | Rejected):
+            rejection = error.name if isinstance(error, Rejected) else type(error).__name__
+            self._span.set_attribute("trioqueue.rejection", rejection)
+            return "rejected"
+        if isinstance(error, Exception):
+            _note_failure(self._span, error)
+            return "failed"
+        return "done" if error is None else "unanswered"
+
+
+class _Handling(AbstractContextManager[None]):
+    """Is round a handler, whose current span it is; `failed` is told if it fails."""
+
+    def __init__(self, span: Span, context: Context, failed: Callable[[], None]) -> None:
+        self._span, self._context, self._failed = span, context, failed
+        self._token: Token[Context] | None = None  # what was current before; None: it was not entered
+
+    def __enter__(self) -> None:
+        self._token = attach(self._context)
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if self._token is not None:
+            detach(self._token)
+        try:
+            self._span.set_attribute("trioqueue.outcome", self._note(error))
+        finally:
+            self._span.end()
+
+    def _note(self, error: BaseException | None) -> str:
+        if isinstance(error, Rejection):
+            self._span.set_attribute("trioqueue.rejection", type(error).__name__)
+            return "rejected"
+        if isinstance(error, HandlerCancelled):
+            return error.why
+        if isinstance(error, Exception):
+            self._failed()
+            _note_failure(self._span, error)
+            return "failed"
+        # Else trio.Cancelled, and be it in a group with what was raised meanwhile.
+        return "done" if error is None else "let go"
+
+
+def _note_failure(span: Span, error: Exception) -> None:
+    span.set_attribute("error.type", type(error).__name__)
+    span.record_exception(error)
+    span.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+
+
+def _attributes(name: str, kind: str, entities: set[Entity]) -> dict[str, AttributeValue]:
+    """Gives what the conventions ask for; the entity is named where it is one, the template where all are of a type."""
+    attributes: dict[str, AttributeValue] = {
+        "messaging.system": "trioqueue",
+        "messaging.operation.name": name,
+        "messaging.operation.type": kind,
+    }
+    templates = {_template(entity) for entity in entities}
+    if len(templates) == 1:
+        attributes["messaging.destination.template"] = templates.pop()
+    if len(entities) == 1:
+        attributes["messaging.destination.name"] = str(next(iter(entities)))
+    return attributes
+
+
+def _id(context: SpanContext) -> str:
+    return trace.format_span_id(context.span_id)
+
+
+def _template(entity: Entity) -> str:
+    return f"{entity.type}/{{id}}"
