@@ -82,7 +82,6 @@ async def test_an_opener_sends_by_its_policies_and_does_not_serve(
             2,
             "account has no command 'withdrw' in cli.bank:registry: it has audit,",
         ),
-        (("account/42", "withdraw", "amount=much", *APP), 2, "amount=much does not fit amount: int"),
         (("account/42", "with draw", "a=42"), 2, "is no legal command name"),
         (("account/42", "withdraw", "a=42", "--delay", "nan"), 2, "is no number of seconds"),
         (("account/42", "withdraw", "a=42", "--header", "trace"), 2, "'trace' is no header"),

@@ -73,11 +73,14 @@ def _looked_up(context: click.Context, look: Callable[[AtomicQueues], Awaitable[
 @contextmanager
 def _in_silence() -> Iterator[None]:
     """Keeps from the terminal, where a command is being typed, what goes wrong and what imported code prints."""
+    nowhere, level = io.StringIO(), logging.root.manager.disable
     logging.disable()
-    nowhere = io.StringIO()
-    with (
-        contextlib.suppress(Exception, SystemExit),
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        yield
+    try:
+        with (
+            contextlib.suppress(Exception, SystemExit),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
+            yield
+    finally:
+        logging.disable(level)
