@@ -5,7 +5,8 @@ The blocks of a page run in order, in a folder of the page's own:
 * `python`: in one namespace for the page, in one process;
 * any block whose first line is a comment with a file's name, as `# bank.py`: written to that file, or added to it if
   an earlier block of the page made it;
-* `sh`: in a shell, except for blocks that install something;
+* `sh`: in a shell, except for blocks that install something; what it exports holds for the blocks below, and what it
+  leaves running in the background goes on until the page is done;
 * `output`: what the block before it must have printed, line by line; `…` stands for anything in a line, and as a line
   of its own for any lines.
 
@@ -16,9 +17,12 @@ import json
 import os
 import re
 import runpy
+import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -93,6 +97,7 @@ class Reader:
 
     def __init__(self, folder: Path, url: str) -> None:
         self._folder = folder
+        self._exported = folder.with_name(f"{folder.name}.exported")
         self._url = url
         bin_folder = str(Path(sys.executable).parent)
         self._environment = {
@@ -103,6 +108,7 @@ class Reader:
         }
         self._environment.pop("TRIOQUEUE_URL", None)
         self._python: subprocess.Popen[str] | None = None
+        self._left_running: list[int] = []  # process groups
 
     def run(self, block: Block) -> str:
         """Runs a block and returns what it printed."""
@@ -134,19 +140,44 @@ class Reader:
         return str(answer["printed"])
 
     def _run_shell(self, code: str, place: str) -> str:
-        ran = subprocess.run(
-            ["bash", "-e", "-c", code],
+        exported = shlex.quote(str(self._exported))
+        begin = f"[ ! -e {exported} ] || . {exported}\ntrap 'export -p > {exported}' EXIT\n"
+        with subprocess.Popen(
+            ["bash", "-e", "-c", begin + code],
             cwd=self._folder,
             env=self._environment,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
-        assert ran.returncode == 0, f"{place}\n{ran.stdout}{ran.stderr}"
-        return ran.stdout
+            start_new_session=True,
+        ) as shell:
+            self._left_running.append(shell.pid)
+            try:
+                stdout, stderr = shell.communicate(timeout=PATIENCE)
+            except subprocess.TimeoutExpired:
+                self._end(shell.pid)
+                raise
+        if not self._runs(shell.pid):
+            self._left_running.remove(shell.pid)
+        assert shell.returncode == 0, f"{place}\n{stdout}{stderr}"
+        return stdout
+
+    @staticmethod
+    def _runs(group: int) -> bool:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    @staticmethod
+    def _end(group: int) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
     def close(self) -> None:
+        for group in self._left_running:
+            self._end(group)
         if self._python is not None:
             self._python.kill()
             self._python.communicate()

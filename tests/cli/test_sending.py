@@ -1,13 +1,16 @@
 """`trioqueue send` and `trioqueue call`, as processes: what is sent, and what becomes of answers."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 from cli.bank import Account, Balance, registry
-from cli.command_line import Ran, verb, verb_on_terminal
+from cli.command_line import PATIENCE, Ran, environment, verb, verb_on_terminal
 from redis_servers import RedisServer
 
 from trioqueue import open_atomic_queues
@@ -82,7 +85,6 @@ async def test_an_opener_sends_by_its_policies_and_does_not_serve(
             2,
             "account has no command 'withdrw' in cli.bank:registry: it has audit,",
         ),
-        (("account/42", "withdraw", "amount=much", *APP), 2, "amount=much does not fit amount: int"),
         (("account/42", "with draw", "a=42"), 2, "is no legal command name"),
         (("account/42", "withdraw", "a=42", "--delay", "nan"), 2, "is no number of seconds"),
         (("account/42", "withdraw", "a=42", "--header", "trace"), 2, "'trace' is no header"),
@@ -217,3 +219,29 @@ async def test_a_call_that_somebody_cancels(clean_redis: RedisServer, tmp_path: 
 
     assert (ran[0].code, is_one_sentence(ran[0])) == (1, True)
     assert "was cancelled before it was done" in ran[0].stderr
+
+
+async def test_who_interrupts_a_call_cancels_the_command(clean_redis: RedisServer, tmp_path: Path) -> None:
+    call = ("call", "account/42", "linger", *APP, "--timeout", "3600")
+    async with open_atomic_queues(clean_redis.url, registry=registry) as queues:
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-m", "trioqueue.cli", *call],
+            cwd=tmp_path,
+            env=environment(TRIOQUEUE_URL=clean_redis.url),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            while (await queues.inspect("account", "42")).mode != "active":  # noqa: ASYNC110
+                await trio.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            assert await process.wait() == 130
+        finally:
+            process.kill()
+        assert process.stdout
+        assert process.stderr
+        async with process.stdout, process.stderr:
+            said = await process.stdout.receive_some() + await process.stderr.receive_some()
+        assert said.strip() == b""
+        with trio.fail_after(PATIENCE):
+            assert await queues.call(Balance("42")) == 100, "the handler was cancelled"

@@ -3,7 +3,7 @@
 import contextlib
 import io
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextlib import contextmanager
 
 import click
@@ -71,13 +71,16 @@ def _looked_up(context: click.Context, look: Callable[[AtomicQueues], Awaitable[
 
 
 @contextmanager
-def _in_silence() -> Iterator[None]:
+def _in_silence() -> Generator[None]:
     """Keeps from the terminal, where a command is being typed, what goes wrong and what imported code prints."""
+    nowhere, level = io.StringIO(), logging.root.manager.disable
     logging.disable()
-    nowhere = io.StringIO()
-    with (
-        contextlib.suppress(Exception, SystemExit),
-        contextlib.redirect_stdout(nowhere),
-        contextlib.redirect_stderr(nowhere),
-    ):
-        yield
+    try:
+        with (
+            contextlib.suppress(Exception, SystemExit),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
+            yield
+    finally:
+        logging.disable(level)

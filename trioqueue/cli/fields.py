@@ -230,10 +230,14 @@ def _undeclared(entity: Entity, name: str, given: dict[str, Field], id_field: st
     values = {one: field.guessed() for one, field in given.items()}
     # Most ids are declared as text, also those that look like a number: one of another type is given with :=.
     values[id_field] = field.json() if field.as_json else entity.id
-    names = {one: attrs.field(type=Any, alias=f"field_{at}") for at, one in enumerate(values)}
-    made = attrs.make_class("Sent", names, bases=(Command[Any],), frozen=True, slots=True)
-    declared: type[Command[Any]] = command(entity.type, name=name, entity_id=id_field)(made)
-    return declared(**{f"field_{at}": value for at, value in enumerate(values.values())})
+    anything: Any = Any
+    names: dict[str, Any] = {
+        one: attrs.field(type=anything, alias=f"field_{at}") for at, one in enumerate(values)
+    }
+    made: type[Any] = attrs.make_class("Sent", names, bases=(Command[Any],), frozen=True, slots=True)
+    declared: type[Any] = command(entity.type, name=name, entity_id=id_field)(made)
+    sent: Command[Any] = declared(**{f"field_{at}": value for at, value in enumerate(values.values())})
+    return sent
 
 
 def _id_field(entity: Entity, given: dict[str, Field]) -> str:

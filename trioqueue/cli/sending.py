@@ -1,5 +1,6 @@
 """`trioqueue send` and `trioqueue call`: a command from the shell."""
 
+import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -38,6 +39,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATIENCE = 30.0
 """Seconds that a call waits unless it is told otherwise: as a call inside a handler does."""
+
+CANCEL_PATIENCE = 2.0
+"""Seconds that cancelling a command takes at most after Ctrl-C."""
 
 
 @attrs.define
@@ -251,25 +255,50 @@ async def _call(wanted: Wanted, patience: float, *, traceback: bool, as_json: bo
     indent = None if as_json or not sys.stdout.isatty() else 2
     name, options = str(wanted.entity), wanted.options
     late = Unanswered(wanted.name, name, patience, keyed=options["key"] is not None)
-    async with wanted.open() as (queues, codec, command):
+    async with wanted.open() as (queues, codec, command), _until_interrupted(queues):
         try:
-            with trio.move_on_after(patience) as scope:
+            with trio.move_on_after(patience):
                 reply = await queues.call(command, **options)
+                print_json(codec.unstructure(reply, info_of(command).reply_type()), indent=indent)
+                return 0
         except (Rejection, Rejected) as no:
             print_json(_no(no, codec), indent=indent)
             return REJECTED
         except DeadlineExceeded:
             if options["expires"] is not None:
                 raise
-            raise late from None
         except CallFailed as error:
             if traceback:
                 click.echo(printable(error.traceback), err=True)
             raise Failed(wanted.name, name, error.error) from None
-        if scope.cancelled_caught:
-            raise late
-        print_json(codec.unstructure(reply, info_of(command).reply_type()), indent=indent)
-        return 0
+        raise late
+
+
+@asynccontextmanager
+async def _until_interrupted(queues: AtomicQueues) -> AsyncGenerator[None, None]:
+    """Has Ctrl-C cancel the block, and with it the command that is waited for there, before it ends the process.
+
+    Its nursery's child waits for the signal.
+    """
+    interrupted = False
+
+    async def wait(task_status: trio.TaskStatus[None]) -> None:
+        nonlocal interrupted
+        with trio.open_signal_receiver(signal.SIGINT) as signals:
+            task_status.started()
+            async for _ in signals:
+                interrupted = True
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(wait)
+        yield
+        nursery.cancel_scope.cancel()
+    if interrupted:
+        # The word that cancels it goes out behind the block; whatever is asked after it is answered after it.
+        with trio.move_on_after(CANCEL_PATIENCE):
+            await queues.statistics()
+        raise KeyboardInterrupt
 
 
 def _no(no: Rejection | Rejected, codec: Codec) -> dict[str, object]:
