@@ -83,9 +83,27 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    *args: str, url: str, cwd: Path, verb: str = "serve", ready: int = 1, **env: str
+    *args: str,
+    url: str,
+    cwd: Path,
+    verb: str = "serve",
+    ready: int = 1,
+    terminal: int | None = None,
+    shown: bool = False,
+    **env: str,
 ) -> AsyncGenerator[Served]:
-    """Runs the app until the block is left, in a pod or several whose names no other test has."""
+    """Runs the app until the block is left, in a pod or several whose names no other test has.
+
+    Args:
+        args: Of the command line.
+        url: Of the store.
+        cwd: Where the app is.
+        verb: Which command.
+        ready: How many pods to wait for.
+        terminal: What is typed comes from there.
+        shown: What is printed goes there too, and is read by nobody here.
+        env: Of the process.
+    """
     name = f"{cwd.name}-{os.getpid()}"
     command = [sys.executable, "-m", "trioqueue.cli", verb, "shop:registry", *args]
     if verb == "serve":
@@ -97,12 +115,15 @@ async def serving(
             command,
             cwd=cwd,
             env=environment(TRIOQUEUE_URL=url, **env),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL if terminal is None else terminal,
+            stdout=terminal if shown else subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            # Its own terminal, and not that in which the tests run.
+            start_new_session=terminal is not None,
         )
         served = Served(process)
-        nursery.start_soon(served.listen)
+        if not shown:
+            nursery.start_soon(served.listen)
         try:
             if ready:
                 await served.wait_said(" is ready: ", ready)

@@ -4,7 +4,10 @@ import json
 import os
 import re
 import signal
+import socket
+from contextlib import suppress
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import trio
@@ -304,28 +307,36 @@ async def test_it_can_be_ended_while_it_waits_for_a_repair(clean_redis: RedisSer
         assert await pod.end() == 143
 
 
-# ------------------------------------------------------------------------ dev
-async def test_dev_prints_what_happens(clean_redis: RedisServer, tmp_path: Path) -> None:
-    async with (
-        open_atomic_queues(clean_redis.url) as queues,
-        serving(verb="dev", url=clean_redis.url, cwd=tmp_path, ready=0) as pod,
-    ):
-        await pod.wait_said("^shop:registry serves fan, lamp, on redis://.*/0 with the prefix tq")
-        await queues.call(Switch("a", "on"))
-        await queues.send(Switch("b", "fail"))
-        await pod.wait_said(r"^lamp/a  switch done in \d+\.\d ms$")
-        await pod.wait_said(r"^lamp/b  switch failed: OSError, attempt 1, again in \d\.\d s$")
-        assert not [line for line in pod.lines if "\x1b" in line]
+# ------------------------------------------------------------------------ monitoring
+async def test_each_pod_is_monitored_on_a_port_of_its_own(clean_redis: RedisServer, tmp_path: Path) -> None:
+    pytest.importorskip("trioqueue.instruments")
+    first, second = free_ports()
+    monitored = ("--pods", "2", "--monitor-port", str(first))
+    async with serving(*monitored, url=clean_redis.url, cwd=tmp_path, ready=2) as parent:
+        assert len(parent.said("monitored at http://127.0.0.1:")) == 2
+        for port in (first, second):
+            assert await got(port, "/ready") == "ok\n"
+        assert "trioqueue_" in await got(second, "/metrics")
 
-        write(tmp_path, SHOP.replace("return 1", "return 7"))
-        await pod.wait_said("^shop:registry serves", 2)
-        assert await answers(queues) == 7
-        assert await pod.end(signal.SIGINT) == 0
+        assert await parent.end() == 0
 
 
-async def test_dev_needs_no_redis(tmp_path: Path) -> None:
-    async with serving(verb="dev", url="", cwd=tmp_path, ready=0) as pod:
-        (said,) = await pod.wait_said("^shop:registry serves")
-        assert "on memory://, which is in this process: no other one can send to it" in said
+def free_ports() -> tuple[int, int]:
+    """Finds two that follow each other."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            with suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 1))
+                return port, port + 1
 
-        assert await pod.end() == 0
+
+async def got(port: int, path: str) -> str:
+    """Reads a page."""
+
+    def read() -> str:
+        with urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE) as page:
+            return str(page.read().decode())
+
+    return await trio.to_thread.run_sync(read)

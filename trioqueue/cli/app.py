@@ -64,7 +64,7 @@ class App:
                 f"it can't be called with the URL and options ({error}): let it take `url, **options`, and pass both "
                 "to open_atomic_queues",
             ) from None
-        opened: object = self.opener(url, **options)
+        opened: Any = self.opener(url, **options)
         if isinstance(opened, AbstractAsyncContextManager):
             return cast("AbstractAsyncContextManager[AtomicQueues]", opened)
         if inspect.iscoroutine(opened):

@@ -1,6 +1,10 @@
 """`trioqueue dev`: a pod for whoever writes its handlers."""
 
+from functools import partial
+from importlib import import_module
+
 import click
+import trio
 from rich.console import Console
 from rich.text import Text
 
@@ -18,6 +22,7 @@ from trioqueue import (
     PodLostLease,
 )
 from trioqueue._open import default_pod_name
+from trioqueue.cli.dev_prompt import USAGE, can_be_typed, take_lines
 from trioqueue.cli.errors import one_line
 from trioqueue.cli.logs import Logs, log_level_option
 from trioqueue.cli.options import prefix_option
@@ -34,14 +39,20 @@ OUTCOMES = {"done": "green", "rejected": "yellow", "dead": "bold red"}
 @click.option("--url", envvar="TRIOQUEUE_URL", metavar="URL", help="A Redis.  [default: memory://]")
 @prefix_option
 @types_option
+@click.option("--top", is_flag=True, help="Show the live screen of `trioqueue top` instead of events.")
 @log_level_option
-def dev(target: str, *, url: str | None, prefix: str, types: str | None, log_level: str | None) -> None:
+def dev(
+    target: str, *, url: str | None, prefix: str, types: str | None, top: bool, log_level: str | None
+) -> None:
     """Serves entities in one process while you write their handlers, and prints what happens.
 
     MODULE:REGISTRY is as for `trioqueue serve`.  When a source file changes that was imported from below the working
     directory, it drains and begins anew; where that can't be imported, it says why and waits for the next change.
 
     Without a Redis, all is in this process: no other one can send to it, and what it holds is gone when it begins anew.
+
+    On a terminal it takes lines: send and call with an entity, a command and its fields, as `trioqueue send` takes them
+    with --app; why with an entity, which explains what it waits for; and ls, which lists the entities with work.
 
     Warnings are logged to stderr; --log-level says what else is.
     """
@@ -56,6 +67,10 @@ def dev(target: str, *, url: str | None, prefix: str, types: str | None, log_lev
     )
 
     async def watch(queues: AtomicQueues, pod: Pod) -> Ending:
+        if top:
+            # Only when it is asked for: a screen is much to load.
+            await import_module("trioqueue.cli.top").show_top(queues, store=plan.store())
+            return Ending("its screen was left")
         return await show_events(queues, pod, plan)
 
     serve_here(plan, watch)
@@ -64,11 +79,15 @@ def dev(target: str, *, url: str | None, prefix: str, types: str | None, log_lev
 async def show_events(queues: AtomicQueues, pod: Pod, plan: Plan) -> Ending:
     """Prints what happens in the fleet, an event a line, for ever."""
     console = Console(highlight=False)
-    async with queues.open_events() as events:
-        console.print(f"{plan.target} serves {', '.join(pod.types)}, on {_where(plan)}.", soft_wrap=True)
-        console.print("A changed source file has it begin anew, and Ctrl-C ends it.", style="dim")
+    show = partial(console.print, soft_wrap=True, markup=False)
+    async with queues.open_events() as events, trio.open_nursery() as nursery:
+        show(f"{plan.target} serves {', '.join(pod.types)}, on {_where(plan)}.")
+        show("A changed source file has it begin anew, and Ctrl-C ends it.", style="dim")
+        if can_be_typed():
+            show(f"Type {USAGE}.", style="dim")
+            nursery.start_soon(take_lines, queues, plan.target, show)
         async for event in events:
-            console.print(line_of(event), soft_wrap=True)
+            show(line_of(event))
     return Ending("nothing happens any more")
 
 

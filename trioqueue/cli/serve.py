@@ -157,8 +157,8 @@ def serve(
 
 def types_of(types: str | None) -> frozenset[str] | None:
     """Reads `--types`."""
-    named = frozenset(filter(None, map(str.strip, (types or "").split(","))))
-    return named or None
+    named = (one.strip() for one in (types or "").split(","))
+    return frozenset(one for one in named if one) or None
 
 
 def drain_of(soft: float | None, hard: float | None) -> Drain | None:

@@ -1,0 +1,91 @@
+"""`trioqueue dev`, as a process: what it prints, and what may be typed."""
+
+import os
+import pty
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from cli.command_line import CONTROL, PATIENCE
+from cli.served import SHOP, serving
+from lamps import Switch
+from redis_servers import RedisServer
+
+from trioqueue import open_atomic_queues
+
+
+async def test_it_prints_what_happens(clean_redis: RedisServer, tmp_path: Path) -> None:
+    async with (
+        open_atomic_queues(clean_redis.url) as queues,
+        serving(verb="dev", url=clean_redis.url, cwd=tmp_path, ready=0) as pod,
+    ):
+        await pod.wait_said("^shop:registry serves fan, lamp, on redis://.*/0 with the prefix tq")
+        await queues.call(Switch("a", "on"))
+        await queues.send(Switch("b", "fail"))
+        await pod.wait_said(r"^lamp/a  switch done in \d+\.\d ms$")
+        await pod.wait_said(r"^lamp/b  switch failed: OSError, attempt 1, again in \d\.\d s$")
+        assert not pod.said("\x1b")
+
+        (tmp_path / "shop.py").write_text(SHOP.replace("return 1", "return 7"))
+        await pod.wait_said("^shop:registry serves", 2)
+        with trio.fail_after(PATIENCE):
+            assert await queues.call(Switch("a", "on")) == 7
+        assert await pod.end(signal.SIGINT) == 0
+
+
+async def test_it_needs_no_redis(tmp_path: Path) -> None:
+    async with serving(verb="dev", url="", cwd=tmp_path, ready=0) as pod:
+        (said,) = await pod.wait_said("^shop:registry serves")
+        assert "on memory://, which is in this process: no other one can send to it" in said
+
+        assert await pod.end() == 0
+
+
+@pytest.fixture
+def keyboard() -> Iterator[tuple[int, int]]:
+    """A terminal: our side of it, and the other one."""
+    ours, theirs = pty.openpty()
+    yield ours, theirs
+    os.close(ours)
+    os.close(theirs)
+
+
+async def test_what_is_typed_is_done(tmp_path: Path, keyboard: tuple[int, int]) -> None:
+    pytest.importorskip("trioqueue.cli.fields")
+    ours, theirs = keyboard
+    async with serving(verb="dev", url="", cwd=tmp_path, ready=0, terminal=theirs) as pod:
+        await pod.wait_said("^Type send ENTITY COMMAND")
+        for line, answer in (
+            ("call lamp/a switch what=on", "^1$"),
+            ("send lamp/a switch what=hold", "^sent, as "),
+            ("why lamp/a", "is handling switch"),
+            ("ls", "^lamp/a  owned, 1 pending, first switch$"),
+            ("call lamp/a switch", "what"),
+            ("why lamp", "no entity"),
+            ("open 'lamp", "No closing quotation"),
+            ("open lamp/a", "^Type send"),
+        ):
+            before = len(pod.said(answer))
+            os.write(ours, f"{line}\n".encode())
+            await pod.wait_said(answer, before + 1)
+        assert not [line for line in pod.lines if "Traceback" in line]
+
+        assert await pod.end() == 0
+
+
+async def test_it_may_show_the_live_screen(tmp_path: Path, keyboard: tuple[int, int]) -> None:
+    pytest.importorskip("trioqueue.cli.top")
+    ours, theirs = keyboard
+    async with serving(
+        "--top", verb="dev", url="", cwd=tmp_path, ready=0, terminal=theirs, shown=True
+    ) as pod:
+        shown = ""
+        with trio.fail_after(PATIENCE):
+            while "memory://" not in CONTROL.sub("", shown):
+                await trio.lowlevel.wait_readable(ours)
+                shown += os.read(ours, 65536).decode()
+        os.write(ours, b"q")
+
+        assert await pod.wait() == 0
