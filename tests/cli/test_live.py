@@ -186,7 +186,9 @@ def test_missed_events_are_counted() -> None:
     live.take(EventsMissed("red", 3), BEGAN)
     live.take(EventsMissed("", 4), BEGAN)
 
-    assert live.snapshot(BEGAN, WALL).missed == 7
+    seen = live.snapshot(BEGAN + 2, WALL)
+    assert (seen.missed, seen.missed_per_second, seen.handled_per_second) == (7, 3.5, 0)
+    assert live.snapshot(BEGAN + 20, WALL).missed == 7
 
 
 # ------------------------------------------------------------------------ a store that is gone

@@ -81,6 +81,7 @@ def test_small_it_shows_all_parts() -> None:
         "1,234",
         "820 handled, 1 failed, 1 dead",
         "up to 7 events never came",
+        ">410 ",
         "lamp/busy-0",
         "deepest of 43 read",
         "lamp/failing",

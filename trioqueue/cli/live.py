@@ -5,7 +5,7 @@ never goes back.
 """
 
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Generic, Literal, TypeVar
 
 import attrs
@@ -46,6 +46,9 @@ TROUBLES = 100
 MOST = 20
 """Entities that a list has."""
 
+FLEET = ("pods", "owned", "with_work", "ready", "held", "dead", "put_off")
+"""What of `Statistics` is about the whole fleet."""
+
 
 class Rates(Generic[K]):
     """How often things happen a second, each by its key, of late.
@@ -65,14 +68,14 @@ class Rates(Generic[K]):
         self._sum.clear()
         self._seconds.clear()
 
-    def count(self, key: K, now: float) -> None:
+    def count(self, key: K, now: float, times: int = 1) -> None:
         """Takes note that it happened."""
         second = int(now)
         if not self._seconds or self._seconds[-1][0] != second:
             self._forget(now)
             self._seconds.append((second, Counter()))
-        self._seconds[-1][1][key] += 1
-        self._sum[key] += 1
+        self._seconds[-1][1][key] += times
+        self._sum[key] += times
 
     def rate(self, key: K, now: float) -> float:
         """Says how often it happens a second."""
@@ -102,19 +105,6 @@ class Rates(Generic[K]):
             for key in gone:
                 if not self._sum[key]:
                     del self._sum[key]
-
-
-@attrs.frozen
-class Fleet:
-    """Counts of the whole fleet, as in `Statistics`."""
-
-    pods: int
-    owned: int
-    with_work: int
-    ready: int
-    held: int
-    dead: int
-    put_off: int
 
 
 @attrs.frozen
@@ -203,13 +193,14 @@ class Snapshot:
         at: When, in seconds since the epoch.
         silent_for: Seconds without an answer of the store; None: it answers.  All else is of before then.
         watched_for: Seconds for which events were counted.
-        fleet: Counts of the fleet; None: nothing was read yet.
+        fleet: Counts of the whole fleet, as in `Statistics`; None: nothing was read yet.
         handled_per_second: Commands that left their mailboxes, of the last ten seconds.
         failed_per_second: Handlers that failed and are tried again, likewise.
+        missed_per_second: Events that never came, likewise: so much the rates may be too low together.
         handled: Such commands, since watching began.
         failed: Such failures.
         dead: Commands that became dead letters.
-        missed: Events that never came, so that the four above are too low.
+        missed: Events that never came, so that the three above may be too low.
         failing: Entities that fail now.
         read: Entities with commands that were looked at.
         whole: Whether these are all there are.
@@ -224,9 +215,10 @@ class Snapshot:
     at: float
     silent_for: float | None
     watched_for: float
-    fleet: Fleet | None
+    fleet: Mapping[str, int] | None
     handled_per_second: float
     failed_per_second: float
+    missed_per_second: float
     handled: int
     failed: int
     dead: int
@@ -320,7 +312,7 @@ class Live:
                     _Told(("lease lost", event.pod, event.why), now, "lease lost", event.pod, event.why)
                 )
             case EventsMissed():
-                self._counted["missed"] += event.count
+                self._count("missed", now, event.count)
             case _:
                 pass
 
@@ -345,9 +337,9 @@ class Live:
         self._looked_at = now
         self._statistics, self._seen_pods, self._lanes = statistics, pods, lanes
 
-    def _count(self, kind: str, now: float) -> None:
-        self._counted[kind] += 1
-        self._kinds.count(kind, now)
+    def _count(self, kind: str, now: float, times: int = 1) -> None:
+        self._counted[kind] += times
+        self._kinds.count(kind, now, times)
 
     def _trouble(
         self, what: str, entity_type: str, entity_id: str, text: str, now: float, *same: str
@@ -382,9 +374,10 @@ class Live:
             at=wall,
             silent_for=silent if silent > self._every + PATIENCE else None,
             watched_for=now - self._began,
-            fleet=_fleet(self._statistics),
+            fleet={name: getattr(self._statistics, name) for name in FLEET} if self._statistics else None,
             handled_per_second=self._kinds.rate("handled", now),
             failed_per_second=self._kinds.rate("failed", now),
+            missed_per_second=self._kinds.rate("missed", now),
             handled=self._counted["handled"],
             failed=self._counted["failed"],
             dead=self._counted["dead"],
@@ -446,9 +439,3 @@ class Live:
             command=lane.command if lane else "",
             failing=failing.get(entity),
         )
-
-
-def _fleet(statistics: Statistics | None) -> Fleet | None:
-    if statistics is None:
-        return None
-    return Fleet(*(getattr(statistics, one.name) for one in attrs.fields(Fleet)))

@@ -76,7 +76,7 @@ class Words(click.ParamType[frozenset[str]]):
 @click.option(
     "--only",
     type=Words(),
-    metavar="KIND,…",
+    metavar="KIND,...",
     help="Only these: awake, asleep, handled, failed, dead, paused, lost.",
 )
 @connects
@@ -89,13 +89,13 @@ def tail(
     only: frozenset[str] | None,
     as_json: bool,
 ) -> None:
-    r"""Prints what happens to entities as it happens, those of a type or all of them, until it is ended.
+    """Prints what happens to entities as it happens, those of a type or all of them, until it is ended.
 
     A line has the time when it came here, the entity, what happened, the command, the pod, and more of it:
 
     \b
-    handled   a command has left its mailbox: how long it waited and took, and how unless it is done
-    failed    a handler failed: which attempt, the error, and when it is tried again
+    handled   a command has left its mailbox: how long it waited and took
+    failed    a handler failed: the error, the attempt, and when it is tried again
     dead      a command became a dead letter
     paused    a worker let go of an entity that is paused
     awake     a worker began with an entity
@@ -107,7 +107,7 @@ def tail(
 
     With --json, each line is an object: at (in seconds since the epoch), event (one of the words above), and the fields
     of the event.
-    """
+    """  # noqa: D301 - \b has click leave the lines below it as they are
     if entity is not None:
         if entity_type not in (None, entity.type):
             raise click.UsageError(f"{entity} is not of the type {entity_type!r}: leave one of them out.")

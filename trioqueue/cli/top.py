@@ -61,9 +61,9 @@ def top(connection: Connection, *, every: float, count: int | None, as_json: boo
     Tab and the arrows choose which list has most room, p freezes the picture.  While the store does not answer, the
     last picture stays and says so.
 
-    Rates and counts are made of events since the start; where some never came, the picture says how many.  The deepest
-    and the oldest are looked for among a thousand entities that pods own, a thousand of each type that wait for one,
-    and a thousand that are paused; if there are more, it says among how many.
+    Rates and counts are made of events since the start; where some never came, the picture says how many, and the rates
+    have a > before them.  The deepest and the oldest are looked for among a thousand entities that pods own, a thousand
+    of each type that wait for one, and a thousand that are paused; if there are more, it says among how many.
 
     Without a terminal, it watches for --every seconds, prints one picture and ends.  With --json it prints an object on
     a line every so often, until it is ended; both print as many as --count says.
@@ -75,7 +75,7 @@ def top(connection: Connection, *, every: float, count: int | None, as_json: boo
         async with until_sigterm(""), connection.open() as queues:
             if as_json:
                 async with until_unread():
-                    await print_snapshots(queues, _print_as_json, every=every, count=count)
+                    await print_snapshots(queues, print_json, every=every, count=count)
             elif count or not console.is_terminal or console.is_dumb_terminal:
                 show = _Printed(console, View(address, keys=False))
                 async with until_unread():
@@ -173,10 +173,6 @@ async def _look(live: Live, news: _News, queues: AtomicQueues, every: float) -> 
 
 
 # ------------------------------------------------------------------------------------ without a screen
-def _print_as_json(snapshot: Snapshot) -> None:
-    print_json(snapshot)
-
-
 class _Printed:
     """Prints pictures below one another, as wide as fits."""
 

@@ -35,9 +35,6 @@ WIDE = 170
 NARROWEST, SHORTEST = 70, 18
 """Columns and lines below which the picture is cut."""
 
-HEAD = 4
-"""Lines about the whole fleet."""
-
 NUMBERS, STATE = (8, 9, 8), 10
 """Columns of a list: a rate, commands, seconds; and the state, two further on."""
 
@@ -172,9 +169,15 @@ def _head(snapshot: Snapshot, view: View, width: int) -> list[Text]:
         ("trioqueue", "bold"), f" {fit(view.store, max(width - len(state[0]) - 11, 0))} ", state
     )
     fleet = snapshot.fleet
+    above, doubted = (">", "yellow") if snapshot.missed_per_second else ("", "")
     figures: list[tuple[str, int, str, str]] = [
-        ("handled/s", 9, rate(snapshot.handled_per_second), ""),
-        ("failed/s", 9, rate(snapshot.failed_per_second), "red" * bool(snapshot.failed_per_second)),
+        ("handled/s", 9, above + rate(snapshot.handled_per_second), doubted),
+        (
+            "failed/s",
+            9,
+            above + rate(snapshot.failed_per_second),
+            "red" if snapshot.failed_per_second else doubted,
+        ),
         ("failing", 8, whole(snapshot.failing), "red" * bool(snapshot.failing)),
     ]
     for name, size, style in (
@@ -186,7 +189,7 @@ def _head(snapshot: Snapshot, view: View, width: int) -> list[Text]:
         ("dead", 7, "red"),
         ("put off", 8, ""),
     ):
-        count = None if fleet is None else getattr(fleet, name.replace(" ", "_"))
+        count = None if fleet is None else fleet[name.replace(" ", "_")]
         figures.append((name, size, "" if count is None else whole(count), style if count else ""))
     names, numbers = Text(), Text()
     for name, size, number, style in figures:
