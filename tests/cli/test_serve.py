@@ -87,6 +87,23 @@ async def test_a_second_signal_ends_it_at_once(
         assert await pod.end(number) == code
 
 
+async def test_a_second_signal_ends_it_also_while_a_handler_blocks_its_loop(
+    clean_redis: RedisServer, tmp_path: Path
+) -> None:
+    async with (
+        open_atomic_queues(clean_redis.url) as queues,
+        serving(url=clean_redis.url, cwd=tmp_path) as pod,
+    ):
+        await queues.send(Switch("a", "block"))
+        await until((tmp_path / "held").exists)
+        with trio.fail_after(PATIENCE):
+            while pod.process.poll() is None:  # more than two, as those of one moment are heard as one
+                pod.process.terminate()
+                await trio.sleep(0.05)
+
+        assert pod.process.returncode == 143
+
+
 async def test_its_drain_is_as_long_as_it_is_told(clean_redis: RedisServer, tmp_path: Path) -> None:
     async with open_atomic_queues(clean_redis.url) as queues:
         async with serving("--drain-soft", "0", "--types", "lamp", url=clean_redis.url, cwd=tmp_path) as pod:
@@ -248,6 +265,29 @@ async def test_a_second_signal_ends_all_pods_at_once(clean_redis: RedisServer, t
         assert pods_of(f"{tmp_path.name}-{os.getpid()}") == []
 
 
+async def test_pods_drain_also_where_each_is_told_besides_its_parent(
+    clean_redis: RedisServer, tmp_path: Path
+) -> None:
+    """As systemd tells all processes of a service."""
+    name = f"{tmp_path.name}-{os.getpid()}"
+    async with (
+        open_atomic_queues(clean_redis.url) as queues,
+        serving("--pods", "2", url=clean_redis.url, cwd=tmp_path, ready=2) as parent,
+    ):
+        await queues.send(Switch("a", "hold"))
+        await until((tmp_path / "held").exists)
+        for pid in pods_of(name):
+            os.kill(pid, signal.SIGTERM)
+        parent.process.terminate()
+        await parent.wait_said("pods drain, as their parent got SIGTERM")
+        await parent.wait_said(" drains, as it got SIGTERM", 2)
+        (tmp_path / "go").touch()
+
+        assert await parent.wait() == 0
+        assert len(parent.said(" has ended: ")) == 2
+        assert (await queues.inspect("lamp", "a")).pending == 0
+
+
 async def test_several_pods_once(clean_redis: RedisServer, tmp_path: Path) -> None:
     write(tmp_path, SHOP)
     async with open_atomic_queues(clean_redis.url) as queues:
@@ -297,6 +337,27 @@ async def test_an_app_that_is_wrong_at_first_is_waited_for(clean_redis: RedisSer
         assert await answers(queues) == 1
 
         assert await parent.end() == 0
+
+
+async def test_it_ends_when_it_is_told_to_while_it_drains_for_a_change(
+    clean_redis: RedisServer, tmp_path: Path
+) -> None:
+    name = f"{tmp_path.name}-{os.getpid()}"
+    async with (
+        open_atomic_queues(clean_redis.url) as queues,
+        serving("--reload", "--pods", "2", url=clean_redis.url, cwd=tmp_path, ready=2) as parent,
+    ):
+        await queues.send(Switch("a", "hold"))
+        await until((tmp_path / "held").exists)
+        write(tmp_path, SHOP + "# changed\n")
+        await parent.wait_said(" drains, as shop.py has changed", 2)
+        parent.process.terminate()
+        await parent.wait_said("pods drain, as their parent got SIGTERM")
+        (tmp_path / "go").touch()
+
+        assert await parent.wait() == 0
+        assert pods_of(name) == []
+        assert (await queues.inspect("lamp", "a")).pending == 0
 
 
 async def test_it_can_be_ended_while_it_waits_for_a_repair(clean_redis: RedisServer, tmp_path: Path) -> None:
