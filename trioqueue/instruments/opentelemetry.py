@@ -85,7 +85,11 @@ class Traces(Instrument):
             f"{name} {template}" if template else name, kind=SpanKind.PRODUCER, attributes=attributes
         )
         headers: dict[str, str] = {}
-        self._propagation().inject(headers, trace.set_span_in_context(span))
+        try:
+            self._propagation().inject(headers, trace.set_span_in_context(span))
+        except BaseException:
+            span.end()
+            raise
         if how == "call":
             headers[CALL] = _id(span.get_span_context())
         return _Sending(span, headers)
