@@ -17,6 +17,8 @@ from lamps import Spin, Switch
 from redis_servers import RedisServer
 
 from trioqueue import AtomicQueues, Registry, open_atomic_queues
+from trioqueue.cli.logs import Logs
+from trioqueue.cli.serving import Plan
 
 other = Registry()
 
@@ -40,6 +42,12 @@ def write(folder: Path, source: str, name: str = "shop.py") -> None:
 async def answers(queues: AtomicQueues, lamp: str = "a") -> int:
     with trio.fail_after(PATIENCE):
         return await queues.call(Switch(lamp, "on"))
+
+
+def test_a_plan_does_not_show_the_password() -> None:
+    plan = Plan("shop:registry", "redis://:s3cret@localhost", "tq", "shop", Logs(None))
+
+    assert "s3cret" not in f"{plan!r} {plan.store()}"
 
 
 # ------------------------------------------------------------------------ one pod

@@ -60,7 +60,7 @@ class Plan:
     """
 
     target: str
-    url: str
+    url: str = attrs.field(repr=False)  # it may have a password
     prefix: str
     name: str
     logs: Logs
