@@ -44,7 +44,7 @@ async def switch(command: Switch, context: Context) -> int:
 async def spin(command: Spin) -> None:
     pass
 """
-"""An app.  Its handler may fail, stay for ever, block the event loop, or hold on until it may go, and says so by files."""
+"""An app.  Its handler may fail, stay, block the event loop, or hold on until it may go, and says so by files."""
 
 
 class Served:

@@ -150,6 +150,22 @@ async def test_once(clean_redis: RedisServer, tmp_path: Path) -> None:
     assert "it handled 20 commands" in lines[-1]["message"]
 
 
+async def test_once_does_not_wait_for_a_type_that_is_paused(clean_redis: RedisServer, tmp_path: Path) -> None:
+    write(tmp_path, SHOP)
+    async with open_atomic_queues(clean_redis.url) as queues:
+        await queues.pause("lamp", why="held")
+        await queues.send(Switch("a", "on"))
+        await queues.send(Spin("a", "on"))
+        with trio.fail_after(PATIENCE):
+            for types in ("lamp", "lamp,fan"):
+                ran = await verb(
+                    "serve", "shop:registry", "--once", "--types", types, url=clean_redis.url, cwd=tmp_path
+                )
+                assert ran.code == 0
+        left = {(lane.entity_type, lane.entity_id) for lane in (await queues.lanes()).lanes}
+        assert left == {("lamp", "a")}
+
+
 async def test_a_function_opens_what_the_app_needs(clean_redis: RedisServer, tmp_path: Path) -> None:
     write(
         tmp_path,
