@@ -270,7 +270,7 @@ class SendMachine(FleetMachine):
             named, first = {one.entity for one in group.commands}, memory.first_id(group.commands)
             is_new = seen.is_new(sent.low, group.sequence)
             full = is_new and not first and self.overfull(group, taken)
-            if full and (full in memory.mailboxes or any(one.entity == full for one in pushed(taken))):
+            if full and (full in memory.mailboxes or full in {one.entity for one in pushed(taken)}):
                 refused[full] = now, group.limits[full.type]
             if not full:
                 heard |= named
@@ -286,11 +286,10 @@ class SendMachine(FleetMachine):
         here = None
         with contextlib.suppress(LeaseLost, Quarantined):
             here = member and memory._registered(member) and member.incarnation
-        for entity in sent.entities():
-            for one in pushed(taken):
-                if one.entity == entity:
-                    urgent = one.terms is not None and one.terms.urgent
-                    memory._push(entity, Queued(now, one.data, urgent), prefer=here)
+        order = sent.entities()
+        for one in sorted(pushed(taken), key=lambda one: order.index(one.entity)):
+            urgent = one.terms is not None and one.terms.urgent
+            memory._push(one.entity, Queued(now, one.data, urgent), prefer=here)
         for one in taken:
             if one.terms and one.terms.delay_us:
                 memory._accept(one, prefer=here)
