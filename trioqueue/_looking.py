@@ -9,13 +9,17 @@ from trioqueue._errors import DecodeError
 from trioqueue._mailbox import UNDECODABLE
 from trioqueue._names import Entity, entity_id_text, legal_entity_type
 from trioqueue.messages.codec import Codec
-from trioqueue.messages.envelope import NOTHING, Envelope, decode_envelope
+from trioqueue.messages.envelope import NOTHING, Envelope, decode_envelope, name_in
 from trioqueue.messages.state import read_state
 from trioqueue.stores.contract import Store
 from trioqueue.stores.reports import Queued, Registration
 
 SOONEST = 1000
 """Commands that are put off, of the whole fleet, among which those of one entity are looked for."""
+
+GLANCE = 2048
+"""Bytes that are read at most of a lane's first command, whose name stands at its beginning: a thousand of the longest
+would be a quarter of a gigabyte."""
 
 
 @attrs.frozen
@@ -153,7 +157,7 @@ class Looking:
         if count < 1:
             raise ValueError(f"count is 1 or more, not {count}")
         pods = {number_of(pod.incarnation): pod.name for pod in (await self._store.registrations()).pods}
-        seen = await self._store.lanes(count)
+        seen = await self._store.lanes(count, longest=GLANCE)
         lanes = [
             Lane(
                 entity_type=lane.entity.type,
@@ -161,7 +165,7 @@ class Looking:
                 mode=lane.mode,
                 pod=None if lane.incarnation is None else pods.get(lane.incarnation, str(lane.incarnation)),
                 pending=lane.queued,
-                command=self._envelope(lane.entity, lane.head).name if lane.head else UNDECODABLE,
+                command=self._name_of(lane.entity, lane.head),
                 waited=max(0.0, (seen.now_us - lane.head.accepted_us) / 1e6) if lane.head else 0.0,
             )
             for lane in seen.lanes
@@ -217,6 +221,15 @@ class Looking:
             return decode_envelope(self._codec, entity, queued.data)
         except DecodeError:
             return Envelope(UNDECODABLE, entity, UNDECODABLE)
+
+    def _name_of(self, entity: Entity, head: Queued | None) -> str:
+        """Reads the name of a command of which there may be the beginning alone."""
+        if head is None or len(head.data) < GLANCE:
+            return self._envelope(entity, head).name if head else UNDECODABLE
+        try:
+            return name_in(self._codec, head.data)
+        except DecodeError:
+            return UNDECODABLE
 
     def _queued_command(
         self, entity: Entity, queued: Queued, command_id: str = "", due_at: float | None = None

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from trioqueue._errors import DecodeError, EncodeError
 from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
-from trioqueue.messages.envelope import LONGEST_KEPT_MS, Envelope, decode_envelope, encode_envelope
+from trioqueue.messages.envelope import (
+    LONGEST_KEPT_MS,
+    Envelope,
+    decode_envelope,
+    encode_envelope,
+    name_in,
+)
 
 CODEC = Codec()
 ENTITY = Entity("account", "acc-1")
@@ -158,3 +164,20 @@ def test_damaged_envelopes(envelope: Envelope, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(whole) - 1))
     only_a_decode_error(whole[:at])
     only_a_decode_error(whole[:at] + data.draw(st.binary(min_size=1, max_size=3)) + whole[at + 1 :])
+
+
+@given(ENVELOPES)
+def test_its_beginning_has_the_name(envelope: Envelope) -> None:
+    data = encode_envelope(CODEC, envelope)
+    name_ends = len(CODEC.dumps({"i": envelope.command_id, "n": envelope.name})) - 1
+
+    assert name_in(CODEC, data) == envelope.name
+    assert name_in(CODEC, data[:name_ends]) == envelope.name
+    with pytest.raises(DecodeError):
+        name_in(CODEC, data[: name_ends - 1])
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"n":"x"', b'{"i":"a","p":{},"n":"x"}', b'{"i":"a","n":7'])
+def test_what_is_no_beginning_of_one_has_no_name(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        name_in(CODEC, data)

@@ -9,7 +9,7 @@ import trio
 
 from trioqueue import StoreUnavailable
 from trioqueue._names import Entity
-from trioqueue.messages.policy import Lease
+from trioqueue.messages.policy import MAX_COMMAND_BYTES, Lease
 from trioqueue.protocol.lease import renewed, trusted_until
 from trioqueue.stores.contract import (
     PAGE,
@@ -264,8 +264,8 @@ class SimulatedStore:
     async def letter(self, entity_type: str, command_id: str) -> Letter | None:
         return await self._ask(f"letter {command_id}", lambda server: server.letter(entity_type, command_id))
 
-    async def lanes(self, count: int) -> Lanes:
-        return await self._ask("lanes", lambda server: server.lanes(count))
+    async def lanes(self, count: int, *, longest: int = MAX_COMMAND_BYTES) -> Lanes:
+        return await self._ask("lanes", lambda server: server.lanes(count, longest))
 
     async def registrations(self) -> Registrations:
         return await self._ask("registrations", lambda server: server.registrations())

@@ -148,7 +148,7 @@ class OperatorMachine(SendMachine):
                 run(store.queued(entity, 1, 2)),
                 run(store.put_off(entity, 3)),
                 _registered(run(store.registrations())),
-                _glanced(run(store.lanes(9))),
+                _glanced(run(store.lanes(9, longest=2))),
             ),
             lambda: (
                 memory.inspect(entity),
@@ -157,7 +157,7 @@ class OperatorMachine(SendMachine):
                 tuple(islice(memory.mailboxes[entity].queue, 1, 3)) if entity in memory.mailboxes else (),
                 memory.put_off(entity, 3),
                 _registered(memory.registrations()),
-                _glanced(memory.lanes(9)),
+                _glanced(memory.lanes(9, 2)),
             ),
             again=False,
         )

@@ -17,6 +17,7 @@ unknown ones ignored, so that pods of neighbouring releases read each other's en
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -97,6 +98,21 @@ def encode_envelope(codec: Codec, envelope: Envelope) -> bytes:
 def beginning_of(codec: Codec, command_id: str) -> bytes:
     """Gives the bytes that the envelope of this command begins with, and no other's."""
     return codec.dumps({"i": command_id})[:-1]
+
+
+_BEGINNING = re.compile(rb'\{"i":"(?:[^"\\]|\\.)*","n":("(?:[^"\\]|\\.)*")')
+
+
+def name_in(codec: Codec, beginning: bytes) -> str:
+    """Reads the command's name from what an envelope begins with.
+
+    Raises:
+        DecodeError: It is not there.
+    """
+    found = _BEGINNING.match(beginning)
+    if found is None:
+        raise DecodeError("the envelope does not begin with the command's id and name", beginning)
+    return str(codec.loads(found[1]))
 
 
 def decode_envelope(codec: Codec, entity: Entity, data: bytes) -> Envelope:

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from trioqueue._names import Entity
+from trioqueue.messages.policy import MAX_COMMAND_BYTES
 from trioqueue.stores.reports import (
     Inspection,
     Lanes,
@@ -21,9 +22,10 @@ class Looking(Protocol):
         """Reads all that there is about an entity, at one moment."""
         ...
 
-    async def lanes(self, count: int) -> Lanes:
+    async def lanes(self, count: int, *, longest: int = MAX_COMMAND_BYTES) -> Lanes:
         """Glances at entities that have commands: at most so many of those that are owned, and of each type as many
-        that wait for a pod and altogether that are paused.  They are read in pieces, not at one moment.
+        that wait for a pod and altogether that are paused.  They are read in pieces, not at one moment, and of their
+        first commands at most so many bytes.
         """
         ...
 

@@ -141,7 +141,7 @@ class Operating(Mailboxes):
         found = self.dead[entity_type].get(command_id)
         return None if found is None else Letter(self.died_us[command_id], *found)
 
-    def lanes(self, count: int) -> Lanes:
+    def lanes(self, count: int, longest: int) -> Lanes:
         """Glances at entities with commands; see `Store.lanes`."""
         found, kinds, whole = list[Lane](), Counter[str](), True
         for entity, box in self.mailboxes.items():
@@ -156,7 +156,8 @@ class Operating(Mailboxes):
             kinds[kind] += 1
             if kinds[kind] <= count:
                 owner = number_of(box.owner) if box.owner else None
-                found.append(Lane(entity, mode, owner, len(box.queue), box.queue[0]))
+                head = box.queue[0]._replace(data=box.queue[0].data[:longest])
+                found.append(Lane(entity, mode, owner, len(box.queue), head))
             else:
                 whole = False
         return Lanes(self._now_us(), tuple(found), whole)

@@ -13,7 +13,7 @@ import trio
 
 from trioqueue._errors import MailboxFull, PayloadTooLarge
 from trioqueue._names import Entity
-from trioqueue.messages.policy import Lease
+from trioqueue.messages.policy import MAX_COMMAND_BYTES, Lease
 from trioqueue.protocol.lease import renewed
 from trioqueue.stores.contract import (
     PAGE,
@@ -261,9 +261,9 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._server.inspect(entity)
 
-    async def lanes(self, count: int) -> Lanes:
+    async def lanes(self, count: int, *, longest: int = MAX_COMMAND_BYTES) -> Lanes:
         await trio.lowlevel.checkpoint()
-        return self._server.lanes(count)
+        return self._server.lanes(count, longest)
 
     async def registrations(self) -> Registrations:
         await trio.lowlevel.checkpoint()

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from trioqueue._names import Entity
+from trioqueue.messages.policy import MAX_COMMAND_BYTES
 from trioqueue.stores.contract import CHUNK, Member
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.replies import (
@@ -96,13 +97,13 @@ class RedisLooking:
     async def _counters(self) -> tuple[int, int, int]:
         return counters(await self._read("HGETALL", self._keys.meta))
 
-    async def lanes(self, count: int) -> Lanes:
+    async def lanes(self, count: int, *, longest: int = MAX_COMMAND_BYTES) -> Lanes:
         waiting, whole = await self._waiting(count)
         found, now_us = list[Lane](), 0
         for at in range(0, max(len(waiting), 1), CHUNK):
             chunk = waiting[at : at + CHUNK]
             keys = [self._keys.entity(entity)[1] for entity, _, _ in chunk]
-            now_us, *seen = await self._call("glance", keys, [])
+            now_us, *seen = await self._call("glance", keys, [longest])
             found += [
                 Lane(entity, mode, owner, queued, queued_of(head) if head else None)
                 for (entity, mode, owner), (queued, head) in zip(chunk, seen, strict=True)

@@ -41,6 +41,21 @@ async def check_lanes_show_who_has_work(harness: StoreHarness) -> None:
         assert all(lane.head and 0 < lane.head.accepted_us <= found.now_us for lane in found.lanes)
 
 
+async def check_of_long_commands_lanes_show_the_beginning(harness: StoreHarness) -> None:
+    async with open_client(harness) as sender:
+        await sender.send(A, b"a long one")
+
+        ((short,), (whole,)) = (
+            (await sender.store.lanes(1, longest=6)).lanes,
+            (await sender.store.lanes(1)).lanes,
+        )
+
+        assert short.head is not None
+        assert whole.head is not None
+        assert (short.head.data, whole.head.data) == (b"a long", b"a long one")
+        assert short.head.accepted_us == whole.head.accepted_us
+
+
 async def check_lanes_are_bounded(harness: StoreHarness) -> None:
     async with open_client(harness) as sender, open_pod(harness):
         assert ((await sender.store.lanes(1)).lanes, (await sender.store.lanes(1)).whole) == ((), True)
