@@ -300,6 +300,18 @@ async def test_one_that_fails_changes_nothing_else(
     assert len(failed) == methods, "once for each method"
 
 
+async def test_one_that_lacks_what_it_is_asked_for_changes_nothing_either(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no `Instrument`, which a checker of types says and nobody else."""
+    stranger: Any = object()
+    async with open_atomic_queues(
+        "memory://", registry=new_registry(), entities=POLICIES, instruments=[stranger]
+    ) as queues:
+        assert await queues.call(Ring("a")) == {}
+    assert "AttributeError" in caplog.text
+
+
 async def test_headers_that_find_no_room_are_left_out(autojump_clock: MockClock) -> None:
     class Talkative(Instrument):
         def sending(self, *_: Any) -> Any:

@@ -100,9 +100,9 @@ def serve(
     hands what is left to other pods, and ends with 0.  A second signal ends it at once, with 143 or 130, and other pods
     take over when its lease is over.
 
-    With --pods this process serves nothing itself: it starts the pods, passes signals on, and waits for them.  A pod
-    that dies is started anew, after half a second, and after up to 30 where it dies again and again.  Should this
-    process be killed, the pods drain and end by themselves.
+    With --pods this process serves nothing itself: it starts the pods, passes signals on, and waits for them; a second
+    signal has it kill them.  A pod that dies is started anew, after half a second, and after up to 30 where it dies
+    again and again.  Should this process be killed, the pods drain and end by themselves.
 
     With --once it ends with 0 when no command is left: in CI, or by cron.  It does not wait for commands that are put
     off, nor for what an operator has paused.

@@ -281,7 +281,7 @@ class TurnFacts:
 
 
 def _overrides(instrument: Instrument, what: str) -> bool:
-    return getattr(getattr(instrument, what), "__func__", None) is not getattr(Instrument, what)
+    return getattr(getattr(instrument, what, None), "__func__", None) is not getattr(Instrument, what)
 
 
 def _as_headers(given: object) -> dict[str, str]:
