@@ -101,6 +101,7 @@ class Operating(Mailboxes):
                 self._hint(one.to, Answered(one.command_id, outcome))
         if not box.queue:
             box.cancels.clear()
+            box.full = None
             if box.mode is Mode.READY:
                 self._move(entity, Event.DROPPED)
         elif was_active:

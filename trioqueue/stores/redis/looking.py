@@ -138,7 +138,9 @@ class RedisLooking:
         order, envelopes = self._keys.later
         following = scored(await self._read("ZRANGE", order, 0, count - 1, "WITHSCORES"))
         ids = [member.partition(b" ")[2] for member, _ in following]
-        kept: list[bytes | None] = await self._read("HMGET", envelopes, *ids) if ids else []
+        kept: list[bytes | None] = []
+        for at in range(0, len(ids), CHUNK):  # each may be long
+            kept += await self._read("HMGET", envelopes, *ids[at : at + CHUNK])
         found = [
             put_off_of(round(due), one, data)
             for (_, due), one, data in zip(following, ids, kept, strict=True)

@@ -5,7 +5,7 @@ from contextlib import suppress
 from trioqueue._errors import MailboxFull
 from trioqueue._names import Entity
 from trioqueue.protocol.lifecycle import Mode
-from trioqueue.stores.contract import DeadLetter, Group, Outgoing
+from trioqueue.stores.contract import DeadLetter, Group, Outgoing, Purged
 from trioqueue.stores.reports import Lane
 from trioqueue.testing._harness import StoreHarness
 from trioqueue.testing.contract.fleet import OTHER, A, B, C, open_client, open_pod, see, silence
@@ -145,3 +145,11 @@ async def check_a_refusal_is_noted(harness: StoreHarness) -> None:
         await pod.handle(A)
         found = await sender.store.inspect(A)
         assert (found.full_since_us, found.full_limit) == (None, 0)
+
+        await sender.send(A, b"3")
+        with suppress(MailboxFull):
+            await sender.store.send(Group([Outgoing(A, b"4")], limits={A.type: 1}))
+        assert (await sender.store.inspect(A)).full_since_us
+        await sender.store.purge(A, await sender.store.queued(A, 0, 1), [Purged("c3", "", 0)], b"purged")
+        found = await sender.store.inspect(A)
+        assert (found.queued, found.full_since_us, found.full_limit) == (0, None, 0)

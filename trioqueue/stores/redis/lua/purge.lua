@@ -42,6 +42,7 @@ for i = 1, count do
 end
 if redis.call('LLEN', Q) == 0 then
     redis.call('ZREM', WAKE, name)
+    redis.call('HDEL', E, 'full')
     forget_cancels(E, name, h[4])
     if h[1] == 'ready' then
         redis.call('ZREM', READY, name)
