@@ -328,7 +328,11 @@ async def test_headers_that_find_no_room_are_left_out(autojump_clock: MockClock)
 def test_nothing_is_made_where_nobody_wants_it() -> None:
     silent = Instruments([Instrument(), Instrument()])
 
-    assert silent.sending_these([(Ring("a"), "1")], "send") is NOBODY
+    def commands() -> Iterator[tuple[Ring, str]]:
+        raise AssertionError("it looked at them")
+        yield
+
+    assert silent.sending_these(commands(), "send") is NOBODY
     assert silent.handling(Entity("bell", "a"), "ring", "1", 1, {}) is None
 
 

@@ -154,6 +154,8 @@ class Instruments(Instrument):
         Raises:
             NotRegistered, BadEntityId: One of them can't be sent.
         """
+        if not self.wanting("sending"):
+            return NOBODY  # who only counts, as any pod of `trioqueue serve`, has nothing made for it
         named = [(entity_of(command), info_of(command).name, command_id) for command, command_id in commands]
         return (self.sending(named, how) if named else None) or NOBODY
 
