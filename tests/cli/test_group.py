@@ -1,10 +1,13 @@
 """What is true of each command of the command line: its options, its help, and how careful it is."""
 
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
 
+import trioqueue as trioqueue_package
 from trioqueue.cli.group import trioqueue
 
 SHARED = {"url", "prefix", "app", "json", "yes"}
@@ -80,3 +83,15 @@ def test_commands_are_listed_in_their_order() -> None:
     names = list(trioqueue.commands)
 
     assert names == sorted(names)
+
+
+def test_commands_that_are_recommended_exist() -> None:
+    """In backticks, as errors and help name them."""
+    named = {
+        name
+        for file in Path(trioqueue_package.__file__).parent.rglob("*.py")
+        for name in re.findall(r"`trioqueue (\w+)", file.read_text())
+    }
+
+    assert {"why", "dead"} <= named
+    assert named <= set(trioqueue.commands)

@@ -55,7 +55,6 @@ for verb in (
     stats,
     why,
     dev,
-    pods,
     serve,
     tail,
     top,
