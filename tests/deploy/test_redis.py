@@ -35,7 +35,12 @@ class Deployed(RedisServer):
         for there, here in (("/etc/redis", FILES), ("/var/lib/redis", self.data)):
             assert there in text
             text = text.replace(there, str(here))
-        return [*text.splitlines(), f"port {self.port}", "bind 127.0.0.1", f"unixsocket {self.data}/redis.sock"]
+        return [
+            *text.splitlines(),
+            f"port {self.port}",
+            "bind 127.0.0.1",
+            f"unixsocket {self.data}/redis.sock",
+        ]
 
     def as_user(self, name: str) -> str:
         return f"redis://{name}:{PASSWORDS[name]}@127.0.0.1:{self.port}"
