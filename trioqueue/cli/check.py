@@ -34,6 +34,9 @@ def check(connection: Connection, *, as_json: bool) -> int:
     Run it where the pods run, with their URL: rights, clock and network are theirs then.  What a user may not see is
     a hint.  Not seen is which release each pod runs.  Nothing is changed, but for one key that is written and removed
     in the same moment, as at every opening, to try the rights.
+
+    With --json: whether it is "well", "findings", the worst first, and what was "looked_at" and is well; each has a
+    name, which stays as it is, a level, what was found, and the remedy.
     """
     prefix = legal_prefix(connection.prefix)
 

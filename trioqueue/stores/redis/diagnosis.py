@@ -170,7 +170,7 @@ def _judge_role(seen: Seen) -> Iterator[Finding]:
 
 def _replicas(seen: Seen) -> Iterator[Finding]:
     fields = [value for name, value in seen.info.items() if re.fullmatch(r"slave\d+", name)]
-    replicas = [dict(part.partition("=")[::2] for part in value.split(",")) for value in fields]
+    replicas = [dict(re.findall(r"(\w+)=([^,]*)", value)) for value in fields]
     wanted = int((seen.settings or {}).get("min-replicas-to-write", "0"))
     good = int(seen.info.get("min_slaves_good_slaves", len(replicas)))
     if wanted > good:
