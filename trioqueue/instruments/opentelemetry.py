@@ -85,7 +85,8 @@ class Traces(Instrument):
             f"{name} {template}" if template else name, kind=SpanKind.PRODUCER, attributes=attributes
         )
         headers: dict[str, str] = {}
-        self._propagation().inject(headers, trace.set_span_in_context(span))
+        # Its default setter sets the items of any mapping, which pyright does not read off its type.
+        self._propagation().inject(headers, trace.set_span_in_context(span))  # pyright: ignore[reportArgumentType]
         if how == "call":
             headers[CALL] = _id(span.get_span_context())
         return _Sending(span, headers)
