@@ -366,7 +366,7 @@ def _judge_rights(seen: Seen) -> Iterator[Finding]:
             f"This user lacks {' '.join(seen.lacking)}.",
             f"Add that with ACL SETUSER, and keep it with ACL SAVE or in its file.{more}",
         )
-    elif seen.lacking is not None:
+    elif seen.lacking is not None and not seen.trouble:
         yield Finding("rights", "well", "This user may do all that is needed.")
     if seen.settings is None and seen.lacking is not None:
         yield Finding(
