@@ -38,7 +38,8 @@ from trioqueue import (
     open_atomic_queues,
 )
 from trioqueue.blocking import open_sender
-from trioqueue.instruments.opentelemetry import CALL, Traces
+from trioqueue.instruments import Traces
+from trioqueue.instruments.opentelemetry import CALL
 from trioqueue.stores.memory.store import trio_now_us
 from trioqueue.testing import MemoryServer
 
