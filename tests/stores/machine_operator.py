@@ -146,7 +146,7 @@ class OperatorMachine(SendMachine):
             ),
             lambda: (
                 memory.inspect(entity),
-                [memory.letters(kind, 0, 9) for kind in TYPES],
+                [memory.letters(kind, 0, 9, newest=False) for kind in TYPES],
                 tuple(islice(memory.mailboxes[entity].queue, 1, 3)) if entity in memory.mailboxes else (),
             ),
             again=False,
