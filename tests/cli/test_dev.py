@@ -3,12 +3,14 @@
 import os
 import pty
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
-from cli.command_line import CONTROL, PATIENCE
+from cli.command_line import CONTROL, PATIENCE, environment
 from cli.served import SHOP, serving
 from lamps import Switch
 from redis_servers import RedisServer
@@ -41,6 +43,25 @@ async def test_it_needs_no_redis(tmp_path: Path) -> None:
         assert "on memory://, which is in this process: no other one can send to it" in said
 
         assert await pod.end() == 0
+
+
+def test_it_ends_quietly_when_nobody_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "trioqueue.cli", "dev", "shop:registry"]
+    ran = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE,
+        check=False,
+    )
+    os.close(writes)
+
+    assert (ran.returncode, ran.stderr) == (1, b"")
 
 
 @pytest.fixture

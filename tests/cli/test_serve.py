@@ -266,7 +266,8 @@ async def test_a_change_is_picked_up(clean_redis: RedisServer, tmp_path: Path) -
         serving("--reload", url=clean_redis.url, cwd=tmp_path) as pod,
     ):
         assert await answers(queues) == 1
-        write(tmp_path, SHOP.replace("return 1", "return 7"))
+        elsewhere = "\nimport os\nos.chdir('/')\n"
+        write(tmp_path, SHOP.replace("return 1", "return 7") + elsewhere)
         await pod.wait_said(" drains, as shop.py has changed")
         await pod.wait_said(" is ready: ", 2)
         assert await answers(queues) == 7

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import attrs
@@ -25,7 +26,7 @@ from trioqueue import (
 )
 from trioqueue.cli.app import App, BadApp, load
 from trioqueue.cli.children import parent_gone, tell_parent_ready
-from trioqueue.cli.errors import one_line
+from trioqueue.cli.errors import one_line, told_of
 from trioqueue.cli.logs import Logs
 from trioqueue.cli.pod_end import Ending, EndSignal, changed, end_at_once_by_signals, first_of
 from trioqueue.cli.reload import Sources, begin_anew
@@ -60,7 +61,7 @@ class Plan:
     """
 
     target: str
-    url: str
+    url: str = attrs.field(repr=False)  # it may have a password
     prefix: str
     name: str
     logs: Logs
@@ -87,25 +88,25 @@ def serve_here(plan: Plan, *bodies: Body) -> None:
     With `reload`, what is wrong with the app is told, and a change of its source waited for.
     """
     end_at_once_by_signals()
+    here = Path.cwd()  # an app may go elsewhere
     if plan.reload:
         # Python takes what it has compiled for that of a source of the same size that was changed in the same second.
         sys.dont_write_bytecode = True
     try:
         app = load(plan.target)
         plan.logs.begin(plan.name, beside=plan.has_parent)
-        ending = trio.run(_serve, plan, app, bodies)
+        ending = trio.run(_serve, plan, app, Sources(here), bodies)
     except Exception as error:
-        sources = Sources(error)
+        sources = Sources(here, error)
         if not (plan.reload and sources and _is_of_the_app(error)):
             raise
         _tell(error)
         ending = trio.run(_wait_for_repair, plan, sources)
     if ending.anew:
-        begin_anew()
+        begin_anew(here)
 
 
-async def _serve(plan: Plan, app: App, bodies: Collection[Body]) -> Ending:
-    sources = Sources()  # as they were imported just now
+async def _serve(plan: Plan, app: App, sources: Sources, bodies: Collection[Body]) -> Ending:
     tally = Tally()
     instruments: list[Instrument] = [tally]
     prometheus = None
@@ -221,10 +222,8 @@ def _import(module: str) -> Any:
 
 # ------------------------------------------------------------------------ what is wrong with an app
 def _is_of_the_app(error: Exception) -> bool:
-    """Says whether a change of the app's source may help."""
-    if isinstance(error, (BadApp, BadDeclaration, NotRegistered)):
-        return True
-    return not isinstance(error, (TrioqueueError, click.ClickException))
+    """Says whether a change of the app's source may help; where nothing else is known of an error, it may."""
+    return isinstance(error, (BadApp, BadDeclaration, NotRegistered)) or told_of(error) is None
 
 
 def _tell(error: Exception) -> None:
