@@ -185,7 +185,7 @@ async def test_no_answer_in_time_says_what_to_do(clean_redis: RedisServer, tmp_p
     )
 
     assert (ran.code, is_one_sentence(ran)) == (1, True)
-    assert "was not answered within 0.2 s and is cancelled: ask `trioqueue explain account/42`" in ran.stderr
+    assert "was not answered within 0.2 s and is cancelled: ask `trioqueue why account/42`" in ran.stderr
     async with open_atomic_queues(clean_redis.url, registry=registry) as queues:
         await queues.wait_settled()
         assert await queues.call(Balance("42")) == 100

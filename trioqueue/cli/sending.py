@@ -57,7 +57,7 @@ class Unanswered(TrioqueueError):
         now = "goes on, as it has a key" if self.keyed else "is cancelled"
         return (
             f"{self.command!r} of {self.entity} was not answered within {self.seconds:g} s and {now}: "
-            f"ask `trioqueue explain {self.entity}` why, or give it longer with --timeout."
+            f"ask `trioqueue why {self.entity}` why, or give it longer with --timeout."
         )
 
 
