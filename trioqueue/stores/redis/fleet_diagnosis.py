@@ -29,7 +29,13 @@ def judge_layout(seen: Seen) -> Iterator[Finding]:
             "Use another prefix, or the release of trioqueue that wrote it.",
         )
     elif "layout" in seen.stored:
-        yield Finding("layout", "well", f"What is stored has layout {LAYOUT}, which this trioqueue writes.")
+        beat, longest = (number(seen.stored.get(name)) / 1e6 for name in ("heartbeat_us", "max_ttl_us"))
+        yield Finding(
+            "layout",
+            "well",
+            f"What is stored has layout {LAYOUT}, which this trioqueue writes; "
+            f"pods beat every {beat:g} s, with leases of {longest:g} s at most.",
+        )
     elif seen.clock is not None and not seen.foreign:
         yield Finding("layout", "well", "No pod has ever been here.")
 
