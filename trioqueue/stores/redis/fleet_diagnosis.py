@@ -36,7 +36,7 @@ def judge_layout(seen: Seen) -> Iterator[Finding]:
             f"What is stored has layout {LAYOUT}, which this trioqueue writes; "
             f"pods beat every {beat:g} s, with leases of {longest:g} s at most.",
         )
-    elif seen.clock is not None and not seen.foreign:
+    elif seen.lacking == () and not seen.foreign and not seen.trouble:  # else it may not have been readable
         yield Finding("layout", "well", "No pod has ever been here.")
 
 
