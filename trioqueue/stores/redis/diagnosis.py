@@ -358,7 +358,8 @@ def _trip(trip: float) -> Finding:
 # ------------------------------------------------------------------------------------ who we are
 def _judge_rights(seen: Seen) -> Iterator[Finding]:
     if seen.lacking:
-        few = {"+hdel", "+del", "+eval", "+evalsha"}.intersection(seen.lacking)
+        first = {"+hdel", "+del", "+eval", "+evalsha"}
+        few = any(one in first or one.startswith("~") for one in seen.lacking)
         more = " Check again then: without these, not all could be tried." if few else ""
         yield Finding(
             "rights",
