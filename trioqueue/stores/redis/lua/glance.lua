@@ -7,6 +7,6 @@
 -- Keeps I5
 local answers = { time_us() }
 for i = 7, #KEYS do
-    answers[#answers + 1] = { redis.call('LLEN', KEYS[i]), redis.call('LRANGE', KEYS[i], 0, 0)[1] }
+    answers[#answers + 1] = { redis.call('LLEN', KEYS[i]), redis.call('LRANGE', KEYS[i], 0, 0)[1] or false }
 end
 return answers
