@@ -114,7 +114,7 @@ async def test_once(clean_redis: RedisServer, tmp_path: Path) -> None:
         once = ("serve", "shop:registry", "--once", "--types", "lamp", "--log-json")
         ran = await verb(*once, url=clean_redis.url, cwd=tmp_path)
 
-        assert (ran.code, ran.stdout) == (0, "")
+        assert (ran.code, ran.stdout) == (0, ""), ran.stderr
         left = {(lane.entity_type, lane.entity_id) for lane in (await queues.lanes()).lanes}
         assert left == {("fan", "a"), ("lamp", "held")}
         assert (await queues.statistics()).put_off == 1
@@ -161,7 +161,7 @@ async def shop(url, **options):
     async with open_atomic_queues(clean_redis.url) as queues:
         receipt = await queues.send(Switch("a", "on"))
         ran = await verb("serve", "shop:shop", "--once", url=clean_redis.url, cwd=tmp_path)
-        assert (ran.code, ran.stdout) == (0, "")
+        assert (ran.code, ran.stdout) == (0, ""), ran.stderr
         box = await queues.inspect("lamp", receipt.entity_id)
         assert box.pending == 0
     lines = ran.stderr.splitlines()
