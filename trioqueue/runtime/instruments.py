@@ -155,9 +155,7 @@ class TurnFacts:
         """Notes that the command leaves its mailbox, with what its handler sends."""
         now = self._instruments.now()
         began = now if self._began is None else self._began
-        waited = began - self._accepted_at
-        if waited < 0.0:  # by the clocks of two machines
-            waited = 0.0
+        waited = max(0.0, began - self._accepted_at)  # below it by the clocks of two machines
         name, command_id = (envelope.name, envelope.command_id) if envelope is not None else ("", "")
         if sent:
             self._sent = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in sent]
