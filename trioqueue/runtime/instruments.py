@@ -4,6 +4,7 @@ Who has something to tell asks first whether `active` is empty, which is all tha
 """
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -173,10 +174,7 @@ class Instruments(Instrument):
 
     def sent_each(self, names: Iterable[tuple[str, str]]) -> None:
         """Tells of several commands, given by type and name."""
-        counts: dict[tuple[str, str], int] = {}
-        for name in names:
-            counts[name] = counts.get(name, 0) + 1
-        for (entity_type, command), count in counts.items():
+        for (entity_type, command), count in Counter(names).items():
             self.sent(entity_type, command, count)
 
     def called(self, entity_type: str, command: str, outcome: str, seconds: float) -> None:
