@@ -159,12 +159,16 @@ class Instruments(Instrument):
         Raises:
             NotRegistered, BadEntityId: One of them can't be sent.
         """
+        if not self.wanting("sending"):
+            return NOBODY
         named = [(entity_of(command), info_of(command).name, command_id) for command, command_id in commands]
         return (self.sending(named, how) if named else None) or NOBODY
 
     def handling(
         self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
     ) -> Around | None:
+        if not self.wanting("handling"):
+            return None
         return self._around(
             "handling", lambda one: one.handling(entity, command, command_id, attempt, headers), adds=False
         )
@@ -233,14 +237,17 @@ class TurnFacts:
         self._handled: tuple[str, str, str, float, float] | None = None  # None: the command stays
         self._last: Callable[[], None] | None = None  # tells of a failure, which most have not
 
-    async def observe(self, envelope: Envelope, attempt: int, run: Awaitable[Ending | None]) -> Ending | None:
-        """Has the handler run now, with what instruments put round it."""
+    def observe(
+        self, envelope: Envelope, attempt: int, run: Awaitable[Ending | None]
+    ) -> Awaitable[Ending | None]:
+        """Puts round a handler, which is to be awaited at once, what instruments want there; gives what to await."""
         self._began = self._instruments.now()
         around = self._instruments.handling(
             self._entity, envelope.name, envelope.command_id, attempt, envelope.headers
         )
-        if around is None:
-            return await run
+        return run if around is None else self._observed(around, run)
+
+    async def _observed(self, around: Around, run: Awaitable[Ending | None]) -> Ending | None:
         try:
             ending = await run
         except BaseException as error:

@@ -369,7 +369,7 @@ class Turns:
             return Cancelled()
         self._running = (*self._running, running) if self._running else (running,)
         self._dirty = True
-        run = running.run(self._live, provided, scope)
+        run: Awaitable[Ending | None] = running.run(self._live, provided, scope)
         for facts in running.facts:  # one, or nobody is told
             run = facts.observe(running.envelope, running.known_by[2], run)
         try:
