@@ -102,6 +102,11 @@ MORE: dict[str, tuple[Mailbox, dict[str, Any], str]] = {
         {"fleet": [pod("red", state="silent"), pod("blue")]},
         f"{SILENT.replace('3 s ago', '30 s ago')}unless it comes back, blue takes over with a heartbeat.",
     ),
+    "a silent owner, and one that was started in its place": (
+        SILENT_OWNER,
+        {"fleet": [attrs.evolve(pod("red"), heard=3.0), pod("red")]},
+        f"{SILENT}unless it comes back, another red takes over in 2 s.",
+    ),
     "a silent owner, and nobody else": (
         SILENT_OWNER,
         {"fleet": [pod("red", state="silent"), pod("blue", "fan"), pod("green", state="leaving")]},

@@ -59,7 +59,7 @@ class Encoder:
             answered: Whether this client waits for the outcome.
             deadline: Seconds for which somebody waits.
             chain: The entities that wait for it.
-            added: Headers of instruments.
+            added: Headers of instruments; they are left out where the command has no room for them.
 
         Raises:
             NotRegistered, BadEntityId, EncodeError, PayloadTooLarge: It can't be sent.
@@ -84,8 +84,6 @@ class Encoder:
             if key:
                 # Another one may wait for it, so it neither expires nor is its outcome only the first caller's.
                 kept, deadline = policy.key_window, math.inf
-        if added:
-            headers = {**headers, **added}
         envelope = Envelope(
             command_id,
             entity,
@@ -95,10 +93,13 @@ class Encoder:
             self._client if answered or kept else None,
             None if deadline == math.inf else max(deadline, 0.0),
             chain,
-            headers,
+            {**headers, **added} if added else headers,
             keep_ms=math.ceil(kept * 1000) if kept else 0,
         )
         data = encode_envelope(self._codec, envelope)
+        if added and len(data) > policy.max_payload:
+            # What may be sent must not depend on who watches.
+            data = encode_envelope(self._codec, envelope._replace(headers=headers))
         if len(data) > policy.max_payload:
             raise PayloadTooLarge(len(data), policy.max_payload)
         return Outgoing(entity, data, terms)

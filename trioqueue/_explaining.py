@@ -298,9 +298,9 @@ def _take_over(box: Mailbox, fleet: Sequence[Pod] | None) -> str:
             when = f"as soon as there is one that serves {box.entity_type!r}"
         return f"unless it comes back, others take over {when}"
     others = [
-        pod
+        attrs.evolve(pod, name=f"another {pod.name}") if pod.name == box.owner else pod
         for pod in fleet
-        if pod.state == "serving" and pod.name != box.owner and box.entity_type in pod.types
+        if pod.state == "serving" and box.entity_type in pod.types and not _is_owner(box, pod)
     ]
     if not others:
         return (
@@ -310,6 +310,11 @@ def _take_over(box: Mailbox, fleet: Sequence[Pod] | None) -> str:
     if left is not None and left <= 0:
         when = "with a heartbeat"
     return f"unless it comes back, {_names(others, 'or')} takes over {when}"
+
+
+def _is_owner(box: Mailbox, pod: Pod) -> bool:
+    """Says whether a pod is the silent owner, and not one that was started in its place, by the same name."""
+    return pod.name == box.owner and (pod.heard is None or pod.heard >= (box.owner_silent or 0.0))
 
 
 def _work(box: Mailbox, *, owned: bool = True) -> str:

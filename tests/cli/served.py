@@ -13,6 +13,7 @@ import trio
 from cli.command_line import PATIENCE, environment, processes
 
 SHOP = """
+import time
 from pathlib import Path
 
 import trio
@@ -29,6 +30,9 @@ async def switch(command: Switch, context: Context) -> int:
         Path("held").touch()
         while not Path("go").exists():
             await trio.sleep(0.01)
+    if command.what == "block":
+        Path("held").touch()
+        time.sleep(60)
     if command.what == "stay":
         await trio.sleep_forever()
     if command.what == "fail":
@@ -40,7 +44,7 @@ async def switch(command: Switch, context: Context) -> int:
 async def spin(command: Spin) -> None:
     pass
 """
-"""An app.  Its handler may fail, stay for ever, or hold on until it may go, and says so by files."""
+"""An app.  Its handler may fail, stay, block the event loop, or hold on until it may go, and says so by files."""
 
 
 class Served:

@@ -17,6 +17,8 @@ from lamps import Spin, Switch
 from redis_servers import RedisServer
 
 from trioqueue import AtomicQueues, Registry, open_atomic_queues
+from trioqueue.cli.logs import Logs
+from trioqueue.cli.serving import Plan
 
 other = Registry()
 
@@ -40,6 +42,12 @@ def write(folder: Path, source: str, name: str = "shop.py") -> None:
 async def answers(queues: AtomicQueues, lamp: str = "a") -> int:
     with trio.fail_after(PATIENCE):
         return await queues.call(Switch(lamp, "on"))
+
+
+def test_a_plan_does_not_show_the_password() -> None:
+    plan = Plan("shop:registry", "redis://:s3cret@localhost", "tq", "shop", Logs(None))
+
+    assert "s3cret" not in f"{plan!r} {plan.store()}"
 
 
 # ------------------------------------------------------------------------ one pod
@@ -87,6 +95,23 @@ async def test_a_second_signal_ends_it_at_once(
         assert await pod.end(number) == code
 
 
+async def test_a_second_signal_ends_it_also_while_a_handler_blocks_its_loop(
+    clean_redis: RedisServer, tmp_path: Path
+) -> None:
+    async with (
+        open_atomic_queues(clean_redis.url) as queues,
+        serving(url=clean_redis.url, cwd=tmp_path) as pod,
+    ):
+        await queues.send(Switch("a", "block"))
+        await until((tmp_path / "held").exists)
+        with trio.fail_after(PATIENCE):
+            while pod.process.poll() is None:  # more than two, as those of one moment are heard as one
+                pod.process.terminate()
+                await trio.sleep(0.05)
+
+        assert pod.process.returncode == 143
+
+
 async def test_its_drain_is_as_long_as_it_is_told(clean_redis: RedisServer, tmp_path: Path) -> None:
     async with open_atomic_queues(clean_redis.url) as queues:
         async with serving("--drain-soft", "0", "--types", "lamp", url=clean_redis.url, cwd=tmp_path) as pod:
@@ -123,6 +148,22 @@ async def test_once(clean_redis: RedisServer, tmp_path: Path) -> None:
     assert (ready["level"], ready["logger"], ready["types"]) == ("info", "trioqueue.serve", ["lamp"])
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", ready["time"])
     assert "it handled 20 commands" in lines[-1]["message"]
+
+
+async def test_once_does_not_wait_for_a_type_that_is_paused(clean_redis: RedisServer, tmp_path: Path) -> None:
+    write(tmp_path, SHOP)
+    async with open_atomic_queues(clean_redis.url) as queues:
+        await queues.pause("lamp", why="held")
+        await queues.send(Switch("a", "on"))
+        await queues.send(Spin("a", "on"))
+        with trio.fail_after(PATIENCE):
+            for types in ("lamp", "lamp,fan"):
+                ran = await verb(
+                    "serve", "shop:registry", "--once", "--types", types, url=clean_redis.url, cwd=tmp_path
+                )
+                assert ran.code == 0
+        left = {(lane.entity_type, lane.entity_id) for lane in (await queues.lanes()).lanes}
+        assert left == {("lamp", "a")}
 
 
 async def test_a_function_opens_what_the_app_needs(clean_redis: RedisServer, tmp_path: Path) -> None:
@@ -248,6 +289,29 @@ async def test_a_second_signal_ends_all_pods_at_once(clean_redis: RedisServer, t
         assert pods_of(f"{tmp_path.name}-{os.getpid()}") == []
 
 
+async def test_pods_drain_also_where_each_is_told_besides_its_parent(
+    clean_redis: RedisServer, tmp_path: Path
+) -> None:
+    """As systemd tells all processes of a service."""
+    name = f"{tmp_path.name}-{os.getpid()}"
+    async with (
+        open_atomic_queues(clean_redis.url) as queues,
+        serving("--pods", "2", url=clean_redis.url, cwd=tmp_path, ready=2) as parent,
+    ):
+        await queues.send(Switch("a", "hold"))
+        await until((tmp_path / "held").exists)
+        for pid in pods_of(name):
+            os.kill(pid, signal.SIGTERM)
+        parent.process.terminate()
+        await parent.wait_said("pods drain, as their parent got SIGTERM")
+        await parent.wait_said(" drains, as it got SIGTERM", 2)
+        (tmp_path / "go").touch()
+
+        assert await parent.wait() == 0
+        assert len(parent.said(" has ended: ")) == 2
+        assert (await queues.inspect("lamp", "a")).pending == 0
+
+
 async def test_several_pods_once(clean_redis: RedisServer, tmp_path: Path) -> None:
     write(tmp_path, SHOP)
     async with open_atomic_queues(clean_redis.url) as queues:
@@ -298,6 +362,27 @@ async def test_an_app_that_is_wrong_at_first_is_waited_for(clean_redis: RedisSer
         assert await answers(queues) == 1
 
         assert await parent.end() == 0
+
+
+async def test_it_ends_when_it_is_told_to_while_it_drains_for_a_change(
+    clean_redis: RedisServer, tmp_path: Path
+) -> None:
+    name = f"{tmp_path.name}-{os.getpid()}"
+    async with (
+        open_atomic_queues(clean_redis.url) as queues,
+        serving("--reload", "--pods", "2", url=clean_redis.url, cwd=tmp_path, ready=2) as parent,
+    ):
+        await queues.send(Switch("a", "hold"))
+        await until((tmp_path / "held").exists)
+        write(tmp_path, SHOP + "# changed\n")
+        await parent.wait_said(" drains, as shop.py has changed", 2)
+        parent.process.terminate()
+        await parent.wait_said("pods drain, as their parent got SIGTERM")
+        (tmp_path / "go").touch()
+
+        assert await parent.wait() == 0
+        assert pods_of(name) == []
+        assert (await queues.inspect("lamp", "a")).pending == 0
 
 
 async def test_it_can_be_ended_while_it_waits_for_a_repair(clean_redis: RedisServer, tmp_path: Path) -> None:

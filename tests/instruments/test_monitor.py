@@ -1,7 +1,7 @@
 """The monitor, asked over HTTP while real things happen: on Redis, and on a loop that really stands still."""
 
 import threading
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,6 +17,9 @@ from instruments.scrapes import (
     until_scraped,
     until_status,
 )
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 from redis_servers import RedisServer
 
 from trioqueue import (
@@ -339,6 +342,28 @@ async def test_scrapes_go_on_while_everything_moves(url: str) -> None:
         await until_scraped(
             bound, lambda scrape: scrape.value("handled_total", "lamp", "switch", "done") == 200
         )
+
+
+async def test_metrics_that_cannot_be_written_are_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    """Another collector of the same registry fails."""
+
+    class Fails(Collector):
+        def collect(self) -> Iterable[Metric]:
+            raise OSError("no such sensor")
+
+    registry = CollectorRegistry(auto_describe=False)
+    prometheus = Prometheus(registry)
+    registry.register(Fails())
+    async with (
+        open_atomic_queues("memory://", registry=Works().registry()) as queues,
+        open_monitor(queues, prometheus=prometheus, port=0) as bound,
+    ):
+        answer = await get(bound, "/metrics")
+
+        assert answer.status == 500
+        assert "sensor" not in answer.text
+        assert (await get(bound, "/live")).status == 200
+    assert "OSError: no such sensor" in caplog.text
 
 
 # ------------------------------------------------------------------------------------ its life

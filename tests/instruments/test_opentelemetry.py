@@ -474,6 +474,19 @@ async def test_what_was_not_told_of_a_failed_attempt_is_forgotten_with_its_entit
     assert not recorder.traces._failed
 
 
+async def test_a_propagator_that_fails_leaves_no_span_open(autojump_clock: MockClock) -> None:
+    class Fails(TraceContextTextMapPropagator):
+        def inject(self, *_: Any, **__: Any) -> None:
+            raise OSError
+
+    recorder = Recorder()
+    traces = Traces(tracer_provider=recorder.provider, propagator=Fails())
+    async with open_atomic_queues("memory://", registry=new_registry(), instruments=[traces]) as queues:
+        await queues.send(Deposit("42", 5))
+        await queues.wait_settled()
+    assert [span.name for span in recorder.spans()] == ["send account/{id}", "process account/{id}"]
+
+
 async def test_a_recurring_command_begins_a_trace(autojump_clock: MockClock) -> None:
     registry, recorder = new_registry(), Recorder()
     registry.every(10, Deposit("42", 5))

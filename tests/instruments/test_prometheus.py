@@ -17,6 +17,7 @@ from trioqueue import (
     Context,
     Entity,
     EntityPolicy,
+    Health,
     Lane,
     Registry,
     Rejected,
@@ -260,6 +261,27 @@ def test_a_sample_that_is_too_old_is_told_no_more() -> None:
 
 
 DEPTHS = ("pending", "oldest_waiting_seconds", "deepest_mailbox")
+
+
+def test_requests_are_not_counted_twice_while_their_queues_are_left() -> None:
+    """A scrape may be made in the middle of that, by another thread."""
+    prometheus = new_prometheus()
+    seen: list[float | None] = []
+
+    def health() -> Health:
+        if leaving:
+            leaving.pop()
+            seen.append(look(prometheus).value("redis_requests_total"))
+        return Health("open", connected=True, lease_left=None, requests=7)
+
+    leaving: list[None] = []
+    with prometheus.watching(health):
+        seen.append(look(prometheus).value("redis_requests_total"))
+        leaving.append(None)
+    seen.append(look(prometheus).value("redis_requests_total"))
+    with prometheus.watching(health):
+        seen.append(look(prometheus).value("redis_requests_total"))
+    assert seen == [7, 7, 7, 14]
 
 
 def test_two_of_them_need_two_registries() -> None:

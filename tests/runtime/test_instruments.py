@@ -225,17 +225,25 @@ async def test_a_context_variable_that_is_set_round_a_handler_is_its_own(
     assert all(value == f"bell/{bell}" for bell, value in seen)
 
 
+BAD_HEADERS = {"headers": {"number": 7}, "surrogates": {"name": "\ud800"}}
+
+
 class Bad(Instrument):
     """Raises wherever it can; `where` says in which part of it."""
 
     def __init__(self, where: str) -> None:
         self._where = where
 
-    def _manager(self) -> Any:
-        if self._where == "call":
+    def __repr__(self) -> str:
+        if self._where == "repr":
             raise ZeroDivisionError
-        if self._where == "headers":
-            return NumberHeaders()
+        return f"<Bad in {self._where}>"
+
+    def _manager(self) -> Any:
+        if self._where in ("call", "repr"):
+            raise ZeroDivisionError
+        if self._where in BAD_HEADERS:
+            return Adds(BAD_HEADERS[self._where])
         return BadManager(self._where)
 
     def sending(self, *_: Any) -> Any:
@@ -245,9 +253,12 @@ class Bad(Instrument):
         return self._manager()
 
 
-class NumberHeaders:
+class Adds:
+    def __init__(self, headers: object) -> None:
+        self._headers = headers
+
     def __enter__(self) -> Any:
-        return {"number": 7}
+        return self._headers
 
     def __exit__(self, *_: object) -> None:
         return None
@@ -267,7 +278,7 @@ class BadManager:
         return True  # which would suppress an error
 
 
-@pytest.mark.parametrize("where", ["call", "enter", "exit", "headers", "suppress"])
+@pytest.mark.parametrize("where", ["call", "enter", "exit", "headers", "surrogates", "suppress", "repr"])
 async def test_one_that_fails_changes_nothing_else(
     where: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -285,8 +296,21 @@ async def test_one_that_fails_changes_nothing_else(
     assert ("bell/a ring 1", "Cracked", "") in notes.notes
     assert len(notes.notes) == 3 * 4 + 2 + 4
     failed = [record for record in caplog.records if getattr(record, "event", "") == "instrument_failed"]
-    methods = {"suppress": 0, "headers": 1}.get(where, 2)
+    methods = {"suppress": 0, "headers": 1, "surrogates": 1}.get(where, 2)
     assert len(failed) == methods, "once for each method"
+
+
+async def test_headers_that_find_no_room_are_left_out(autojump_clock: MockClock) -> None:
+    class Talkative(Instrument):
+        def sending(self, *_: Any) -> Any:
+            return Adds({"much": "x" * 1000})
+
+    async with open_atomic_queues(
+        "memory://", registry=new_registry(), entities=POLICIES, instruments=[Talkative()]
+    ) as queues:
+        assert await queues.call(Ring("a"), headers={"color": "red"}) == {"color": "red"}
+        with pytest.raises(PayloadTooLarge):
+            await queues.call(Ring("a"), headers={"color": "red" * 1000})
 
 
 def test_nothing_is_made_where_nobody_wants_it() -> None:

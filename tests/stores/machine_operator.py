@@ -3,6 +3,7 @@
 from itertools import islice
 from typing import Literal
 
+import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 from stores.machine_fleet import clients, entities, numbers
@@ -12,6 +13,7 @@ from stores.script_link import run
 
 from trioqueue._names import Entity
 from trioqueue.stores.contract import Outgoing, Purged
+from trioqueue.stores.reports import Lanes, Registrations
 
 DOES = (
     "pause",
@@ -142,12 +144,30 @@ class OperatorMachine(SendMachine):
             lambda: (
                 run(store.inspect(entity)),
                 [run(store.letters(kind, 0, 9)) for kind in TYPES],
+                [run(store.letters(kind, 1, 2, newest=True)) for kind in TYPES],
                 run(store.queued(entity, 1, 2)),
+                run(store.put_off(entity, 3)),
+                _registered(run(store.registrations())),
+                _glanced(run(store.lanes(9))),
             ),
             lambda: (
                 memory.inspect(entity),
-                [memory.letters(kind, 0, 9, newest=False) for kind in TYPES],
+                [memory.letters(kind, 0, 9) for kind in TYPES],
+                [memory.letters(kind, 1, 2, newest=True) for kind in TYPES],
                 tuple(islice(memory.mailboxes[entity].queue, 1, 3)) if entity in memory.mailboxes else (),
+                memory.put_off(entity, 3),
+                _registered(memory.registrations()),
+                _glanced(memory.lanes(9)),
             ),
             again=False,
         )
+
+
+def _registered(seen: Registrations) -> Registrations:
+    """Sorts what is in no order."""
+    pods = tuple(attrs.evolve(pod, types=tuple(sorted(pod.types))) for pod in seen.pods)
+    return attrs.evolve(seen, pods=tuple(sorted(pods, key=lambda pod: pod.incarnation)))
+
+
+def _glanced(seen: Lanes) -> Lanes:
+    return attrs.evolve(seen, lanes=tuple(sorted(seen.lanes, key=lambda lane: lane.entity)))

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -264,10 +265,13 @@ class SendMachine(FleetMachine):
         taken: list[Outgoing] = []
         heard: set[Entity] = set()
         repeated: set[Entity] = set()
+        refused: dict[Entity, tuple[int, int]] = {}
         for group in sent.groups:
             named, first = {one.entity for one in group.commands}, memory.first_id(group.commands)
             is_new = seen.is_new(sent.low, group.sequence)
             full = is_new and not first and self.overfull(group, taken)
+            if full and (full in memory.mailboxes or full in {one.entity for one in pushed(taken)}):
+                refused[full] = now, group.limits[full.type]
             if not full:
                 heard |= named
                 repeated |= set() if seen.takes(sent.low, group.sequence) else named
@@ -282,14 +286,15 @@ class SendMachine(FleetMachine):
         here = None
         with contextlib.suppress(LeaseLost, Quarantined):
             here = member and memory._registered(member) and member.incarnation
-        for entity in sent.entities():
-            for one in taken:
-                if one.entity == entity and not (one.terms and one.terms.delay_us):
-                    urgent = one.terms is not None and one.terms.urgent
-                    memory._push(entity, Queued(now, one.data, urgent), prefer=here)
+        order = sent.entities()
+        for one in sorted(pushed(taken), key=lambda one: order.index(one.entity)):
+            urgent = one.terms is not None and one.terms.urgent
+            memory._push(one.entity, Queued(now, one.data, urgent), prefer=here)
         for one in taken:
             if one.terms and one.terms.delay_us:
                 memory._accept(one, prefer=here)
+        for entity, refusal in refused.items():
+            memory.mailboxes[entity].full = refusal
         claims = {}
         for wish in wishes:
             box = memory.mailboxes.get(wish.entity)
@@ -300,7 +305,7 @@ class SendMachine(FleetMachine):
 
     def overfull(self, group: Group, before: list[Outgoing]) -> Entity | None:
         """Says for which entity a group, behind others of its call, is too much."""
-        more = Counter(one.entity for one in before if not (one.terms and one.terms.delay_us))
+        more = Counter(one.entity for one in pushed(before))
         for one in group.commands:
             limit = group.limits.get(one.entity.type)
             if limit is not None and not (one.terms and one.terms.delay_us):
@@ -372,6 +377,11 @@ class SendMachine(FleetMachine):
             self.both.log.append(f"{client} abandons {group.sequence}")
             self.both.stores[client].abandon(group)
         self.unknown[client].clear()
+
+
+def pushed(commands: Iterable[Outgoing]) -> list[Outgoing]:
+    """Picks those that come into their mailboxes at once."""
+    return [one for one in commands if not (one.terms and one.terms.delay_us)]
 
 
 def _said(group: Group, answer: object) -> object:

@@ -78,30 +78,31 @@ class Child:
                 return
             if trio.current_time() - began > WELL_AFTER:
                 pause, _ = PAUSES
-            logger.error(
-                "pod %s (process %d) ended %s: it is started anew in %.1f s",
-                self.name,
-                pid,
-                how_ended(self.code),
-                pause,
-                extra={"event": "pod_died", "pid": pid, "code": self.code},
-            )
+            if pid is not None:
+                logger.error(
+                    "pod %s (process %d) ended %s: it is started anew in %.1f s",
+                    self.name,
+                    pid,
+                    how_ended(self.code),
+                    pause,
+                    extra={"event": "pod_died", "pid": pid, "code": self.code},
+                )
             with trio.move_on_after(pause):
                 await self._told.wait()
             pause = min(pause * 2, longest)
 
-    async def _run(self) -> int:
-        """Runs one process to its end, and gives its number."""
-        ours, theirs = socket.socketpair()
-        async with trio.SocketStream(trio.socket.from_stdlib_socket(ours)) as stream:
-            with theirs:
-                process = self._process = await trio.lowlevel.open_process(
-                    self._argv,
-                    stdin=theirs.fileno(),
-                    env=self._environment,
-                    # Ctrl-C shall reach the parent alone, which then ends them in order.
-                    start_new_session=True,
-                )
+    async def _run(self) -> int | None:
+        """Runs one process to its end, and gives its number; None: it could not even be started."""
+        try:
+            process, stream = await self._start()
+        except OSError as error:  # no room for one more, say: which is no reason to end the others
+            self.code = FAILED
+            logger.error(  # noqa: TRY400 - its sentence says it all
+                "pod %s can't be started: %s", self.name, error, extra={"event": "pod_not_started"}
+            )
+            return None
+        async with stream:
+            self._process = process
             try:
                 if self._told.is_set():
                     process.terminate()
@@ -114,6 +115,23 @@ class Child:
                 process.kill()  # does nothing where it has ended
                 self._process = None
         return process.pid
+
+    async def _start(self) -> tuple[trio.Process, trio.SocketStream]:
+        """Starts a process, and gives it with our end of the pair."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await trio.lowlevel.open_process(
+                    self._argv,
+                    stdin=theirs.fileno(),
+                    env=self._environment,
+                    # Ctrl-C shall reach the parent alone, which then ends them in order.
+                    start_new_session=True,
+                )
+            except BaseException:
+                ours.close()
+                raise
+        return process, trio.SocketStream(trio.socket.from_stdlib_socket(ours))
 
     async def _listen(self, stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError):

@@ -113,11 +113,10 @@ async def _serve(plan: Plan, app: App, sources: Sources, bodies: Collection[Body
     if plan.monitor is not None:
         prometheus = _import("trioqueue.instruments.prometheus").Prometheus()
         instruments.append(prometheus)
-    told = EndSignal()
+    told = EndSignal(has_parent=plan.has_parent)
+    ending = Ending("nothing has told it to")
     async with open_service_nursery() as services:
-        services.start_soon(told.listen, name="signals")
-        await told.heard.wait()
-        with told.opening:
+        with told.listening(), told.opening:
             async with app.open(plan.url, **plan.options(instruments)) as queues:
                 told.opened = True
                 pod = await _own_pod(plan, queues)
@@ -136,14 +135,15 @@ async def _serve(plan: Plan, app: App, sources: Sources, bodies: Collection[Body
                 told.stop()
                 tally.drains = True
                 logger.info(
-                    "pod %s drains, as %s; a signal now ends it at once",
+                    "pod %s drains, as %s%s",
                     pod.name,
                     ending.why,
+                    "" if plan.has_parent else "; a signal now ends it at once",
                     extra={"event": "draining"},
                 )
             logger.info("pod %s has ended: %s", pod.name, tally, extra={"event": "drained"})
-            return ending
-        return await told.wait()
+        # Told to end while it was opened, or while it drained for a change: then it doesn't begin anew.
+        return await told.wait() if told.has_come() else ending
 
 
 def _say_ready(plan: Plan, pod: Pod) -> None:

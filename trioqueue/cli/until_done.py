@@ -36,8 +36,15 @@ async def _has_work(queues: AtomicQueues, types: Collection[str]) -> bool:
     count = LANES
     while True:
         found = await queues.lanes(count=count)
-        if any(lane.entity_type in types and lane.mode != "paused" for lane in found.lanes):
-            return True
+        waiting = {
+            lane.entity_type: lane
+            for lane in found.lanes
+            if lane.entity_type in types and lane.mode != "paused"
+        }
+        for entity_type, lane in waiting.items():
+            # Entities of a type that is paused are owned or ready, as they were before.
+            if not (await queues.inspect(entity_type, lane.entity_id)).type_paused:
+                return True
         if found.whole:
             return False
         count *= 10

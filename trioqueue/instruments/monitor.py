@@ -140,8 +140,13 @@ class _Handler(BaseHTTPRequestHandler):
             case "/ready":
                 self._answer_trouble(server.ready())
             case "/metrics" if server.prometheus is not None:
-                body, content_type = server.prometheus.exposition(self.headers.get("Accept", ""))
-                self._answer(200, body, content_type)
+                try:
+                    body, content_type = server.prometheus.exposition(self.headers.get("Accept", ""))
+                except Exception:  # of a collector of the user's, say, in the same registry
+                    logger.exception("could not write the metrics", extra={"event": "metrics_failed"})
+                    self._answer(500, b"The metrics can't be written: the log of this process says why.\n")
+                else:
+                    self._answer(200, body, content_type)
             case _:
                 metrics = ", /metrics" if server.prometheus is not None else ""
                 self._answer(404, f"There is /live, /ready{metrics} here.\n".encode())

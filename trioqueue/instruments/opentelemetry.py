@@ -85,8 +85,12 @@ class Traces(Instrument):
             f"{name} {template}" if template else name, kind=SpanKind.PRODUCER, attributes=attributes
         )
         headers: dict[str, str] = {}
-        # Its default setter sets the items of any mapping, which pyright does not read off its type.
-        self._propagation().inject(headers, trace.set_span_in_context(span))  # pyright: ignore[reportArgumentType]
+        try:
+            # Its default setter sets the items of any mapping, which pyright does not read off its type.
+            self._propagation().inject(headers, trace.set_span_in_context(span))  # pyright: ignore[reportArgumentType]
+        except BaseException:
+            span.end()
+            raise
         if how == "call":
             headers[CALL] = _id(span.get_span_context())
         return _Sending(span, headers)

@@ -58,8 +58,9 @@ class Prometheus(Instrument, Collector):
         self._pairs = 0  # of a type and a command in it
         self._leases_lost = 0
         self._lag = Durations()
-        self._requests = 0  # of queues that are watched no more
-        self._health: Callable[[], Health] | None = None  # of those that are
+        # Who tells of the queues that are watched, and the requests of those that are no more.  One value, as another
+        # thread may look at any moment: it must not count the same requests in both.
+        self._watched: tuple[Callable[[], Health] | None, int] = (None, 0)
         self._sample: FleetSample | None = None
         self._registry.register(self)
 
@@ -142,12 +143,13 @@ class Prometheus(Instrument, Collector):
     @contextmanager
     def watching(self, health: Callable[[], Health]) -> Generator[None]:
         """Asks for the lease and the requests of this process here, until the block is left."""
-        self._health = health
+        _, before = self._watched
+        self._watched = health, before
         try:
             yield
         finally:
-            self._requests += health().requests
-            self._health = self._sample = None
+            self._watched = None, before + health().requests
+            self._sample = None
 
     def lagged(self, seconds: float) -> None:
         """Counts by how much the event loop was late."""
@@ -183,7 +185,7 @@ class Prometheus(Instrument, Collector):
                 families.add_command(counts.name, one)
         families.leases_lost.add_metric((), self._leases_lost)
         families.add_lag(self._lag)
-        health, requests = self._health, self._requests
+        health, requests = self._watched
         if health is not None:
             now = health()
             requests += now.requests

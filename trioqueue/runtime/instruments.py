@@ -121,12 +121,16 @@ class Instruments(Instrument):
         key = (id(instrument), what)
         if key not in self._failed:
             self._failed.add(key)
+            try:
+                name = repr(instrument)
+            except Exception:  # what fails may well fail there too
+                name = type(instrument).__qualname__
             logger.error(
-                "the instrument %r failed in %s; further failures there are not logged",
-                instrument,
+                "the instrument %s failed in %s; further failures there are not logged",
+                name,
                 what,
                 exc_info=error,
-                extra={"event": "instrument_failed", "instrument": repr(instrument), "method": what},
+                extra={"event": "instrument_failed", "instrument": name, "method": what},
             )
 
     def _around(
@@ -298,6 +302,8 @@ def _as_headers(given: object) -> dict[str, str]:
     headers = dict(cast("Mapping[Any, Any]", given))
     if not all(isinstance(part, str) for pair in headers.items() for part in pair):
         raise TypeError("it adds headers whose names or values are not text")
+    for pair in headers.items():
+        "".join(pair).encode()  # raises for lone surrogates, which can't travel
     return headers
 
 

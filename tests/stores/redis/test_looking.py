@@ -20,3 +20,14 @@ async def test_what_was_settled_between_two_pieces_is_no_lane(each_redis: RedisS
         found = await store.lanes(10)
 
         assert [str(lane.entity) for lane in found.lanes] == ["account/b"]
+
+
+async def test_who_is_no_pod_is_not_among_them(each_redis: RedisServer) -> None:
+    """Something else has written to the key; what looks must not fail of it."""
+    async with open_redis_store(each_redis.url, prefix="tq", unanswered=5.0) as store:
+        with each_redis.client() as client:
+            client.zadd(KEYS.pods, {"stranger": 1, b"\xff": 1, b"\xff.7": 1})
+
+        found = await store.registrations()
+
+        assert [pod.incarnation for pod in found.pods] == ["\ufffd.7"]

@@ -129,7 +129,9 @@ class Operating(Mailboxes):
                 self._hint(client_of(box.owner), Changed(entity))
         return True
 
-    def letters(self, entity_type: str, offset: int, count: int, *, newest: bool) -> tuple[Letter, ...]:
+    def letters(
+        self, entity_type: str, offset: int, count: int, *, newest: bool = False
+    ) -> tuple[Letter, ...]:
         """Reads dead letters; see `Store.letters`."""
         found = [Letter(self.died_us[one.command_id], *one) for one in self.dead[entity_type].values()]
         return tuple(sorted(found, reverse=newest)[offset : offset + count])

@@ -297,7 +297,7 @@ def registrations(answer: Any) -> Registrations:
         now,
         tuple(
             Registration(
-                incarnation=incarnation.decode(),
+                incarnation=incarnation.decode(errors="replace"),  # a stranger may have put anything there
                 name=name.decode(),
                 types=tuple(types.decode().split()),
                 room=int(room),

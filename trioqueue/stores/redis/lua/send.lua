@@ -104,7 +104,7 @@ for g = 1, groups do
             if x.limit > 0 and (not with_terms or tonumber(ARGV[run + 4]) == 0) then
                 more[x] = (more[x] or x.length + #x.commands + #(x.urgent or {})) + size
                 full = more[x] > x.limit and x.name
-                x.is_full = x.is_full or full
+                x.is_full = x.is_full or full and (x.mode or #x.commands > 0 or x.urgent) -- else it holds nothing
             end
             run = run + size + (with_terms and 7 or 2)
         end
@@ -192,7 +192,7 @@ if gappy then
 end
 
 for _, x in ipairs(entities) do
-    if x.is_full and x.mode then
+    if x.is_full then
         redis.call('HSET', x.e, 'full', accepted .. x.limit) -- for whoever asks why nothing comes in
     end
 end
