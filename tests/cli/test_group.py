@@ -10,8 +10,8 @@ from trioqueue.cli.group import trioqueue
 SHARED = {"url", "prefix", "app", "json", "yes"}
 """Options that mean the same everywhere, and have one variable for all commands."""
 
-SHOWS = {("demo",)}
-"""Commands that put on a show and print nothing that a program would read."""
+SHOWS = {("demo",), ("dev",), ("serve",)}
+"""Commands that print nothing that a program would read: they put on a show, or log, for which there is --log-json."""
 
 DANGEROUS = {("dead", "discard"), ("dead", "redeliver"), ("purge",)}
 """What destroys something, or sets much in motion."""

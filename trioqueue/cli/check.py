@@ -20,7 +20,9 @@ WIDTH = 100
 @connects
 @as_json
 def check(connection: Connection, *, as_json: bool) -> int:
-    """Looks at the Redis and at the fleet on it, and says what is wrong and what to do, the worst first.
+    """Says what is wrong with the Redis and the fleet on it.
+
+    Each finding has its remedy, and the worst comes first.
 
     An error is what trioqueue does not work with, or what loses accepted commands; a warning is what will, or where
     work stands still; a hint is worth a look.  The exit code is 0 if there is nothing worse than a hint, else 1.

@@ -48,7 +48,7 @@ OUTCOMES: dict[str, dict[str, Any]] = {
 def dev(
     target: str, *, url: str | None, prefix: str, types: str | None, top: bool, log_level: str | None
 ) -> None:
-    """Serves entities in one process while you write their handlers, and prints what happens.
+    """Serves while you write handlers, and prints what happens.
 
     MODULE:REGISTRY is as for `trioqueue serve`.  When a source file changes that was imported from below the working
     directory, it drains and begins anew; where that can't be imported, it says why and waits for the next change.
