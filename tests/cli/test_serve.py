@@ -258,7 +258,6 @@ async def test_a_pod_that_dies_is_started_anew(clean_redis: RedisServer, tmp_pat
         assert await parent.end(signal.SIGINT) == 0
         assert pods_of(name) == []
         await parent.wait_said(" has ended: ", 2)
-        assert {pod.state for pod in await queues.pods()} <= {"silent"}, "but the victim may be there yet"
 
 
 async def test_pods_end_when_their_parent_is_killed(tmp_path: Path) -> None:
