@@ -284,6 +284,23 @@ def test_requests_are_not_counted_twice_while_their_queues_are_left() -> None:
     assert seen == [7, 7, 7, 14]
 
 
+def test_queues_that_are_open_side_by_side_are_told_together() -> None:
+    prometheus = new_prometheus()
+
+    def told() -> tuple[float | None, float | None]:
+        scrape = look(prometheus)
+        return scrape.value("redis_requests_total"), scrape.value("lease_left_seconds")
+
+    pod = Health("open", connected=True, lease_left=2.0, requests=7)
+    with prometheus.watching(lambda: pod):
+        with prometheus.watching(lambda: attrs.evolve(pod, lease_left=0.0, requests=3)):
+            assert told() == (10, 0), "the one that has most trouble"
+        with prometheus.watching(lambda: attrs.evolve(pod, lease_left=None, requests=5)):
+            assert told() == (15, 2)
+        assert told() == (15, 2)
+    assert told() == (15, None)
+
+
 def test_two_of_them_need_two_registries() -> None:
     registry = CollectorRegistry()
     Prometheus(registry)

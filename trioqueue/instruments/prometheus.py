@@ -60,7 +60,7 @@ class Prometheus(Instrument, Collector):
         self._lag = Durations()
         # Who tells of the queues that are watched, and the requests of those that are no more.  One value, as another
         # thread may look at any moment: it must not count the same requests in both.
-        self._watched: tuple[Callable[[], Health] | None, int] = (None, 0)
+        self._watched: tuple[tuple[Callable[[], Health], ...], int] = ((), 0)
         self._sample: FleetSample | None = None
         self._registry.register(self)
 
@@ -143,12 +143,14 @@ class Prometheus(Instrument, Collector):
     @contextmanager
     def watching(self, health: Callable[[], Health]) -> Generator[None]:
         """Asks for the lease and the requests of this process here, until the block is left."""
-        _, before = self._watched
-        self._watched = health, before
+        watched, requests = self._watched
+        self._watched = (*watched, health), requests
         try:
             yield
         finally:
-            self._watched = None, before + health().requests
+            last = health().requests
+            watched, requests = self._watched
+            self._watched = tuple(one for one in watched if one is not health), requests + last
             self._sample = None
 
     def lagged(self, seconds: float) -> None:
@@ -185,12 +187,12 @@ class Prometheus(Instrument, Collector):
                 families.add_command(counts.name, one)
         families.leases_lost.add_metric((), self._leases_lost)
         families.add_lag(self._lag)
-        health, requests = self._watched
-        if health is not None:
-            now = health()
-            requests += now.requests
-            if now.lease_left is not None:
-                families.lease_left.add_metric((), now.lease_left)
+        watched, requests = self._watched
+        found = [health() for health in watched]
+        leases = [one.lease_left for one in found if one.lease_left is not None]
+        if leases:
+            families.lease_left.add_metric((), min(leases))
+        requests += sum(one.requests for one in found)
         families.redis_requests.add_metric((), requests)
         sample = self._sample
         if sample is not None and time.monotonic() < sample.ends_at:
