@@ -74,7 +74,6 @@ def keyboard() -> Iterator[tuple[int, int]]:
 
 
 async def test_what_is_typed_is_done(tmp_path: Path, keyboard: tuple[int, int]) -> None:
-    pytest.importorskip("trioqueue.cli.fields")
     ours, theirs = keyboard
     async with serving(verb="dev", url="", cwd=tmp_path, ready=0, terminal=theirs) as pod:
         await pod.wait_said("^Type send ENTITY COMMAND")
@@ -97,7 +96,6 @@ async def test_what_is_typed_is_done(tmp_path: Path, keyboard: tuple[int, int]) 
 
 
 async def test_it_may_show_the_live_screen(tmp_path: Path, keyboard: tuple[int, int]) -> None:
-    pytest.importorskip("trioqueue.cli.top")
     ours, theirs = keyboard
     async with serving(
         "--top", verb="dev", url="", cwd=tmp_path, ready=0, terminal=theirs, shown=True

@@ -394,7 +394,6 @@ async def test_it_can_be_ended_while_it_waits_for_a_repair(clean_redis: RedisSer
 
 # ------------------------------------------------------------------------ monitoring
 async def test_each_pod_is_monitored_on_a_port_of_its_own(clean_redis: RedisServer, tmp_path: Path) -> None:
-    pytest.importorskip("trioqueue.instruments")
     first, second = free_ports()
     monitored = ("--pods", "2", "--monitor-port", str(first))
     async with serving(*monitored, url=clean_redis.url, cwd=tmp_path, ready=2) as parent:

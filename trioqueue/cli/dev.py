@@ -2,7 +2,6 @@
 
 import os
 from functools import partial
-from importlib import import_module
 from typing import Any
 
 import click
@@ -73,7 +72,9 @@ def dev(
     async def watch(queues: AtomicQueues, pod: Pod) -> Ending:
         if top:
             # Only when it is asked for: a screen is much to load.
-            await import_module("trioqueue.cli.top").show_top(queues, store=plan.store())
+            from trioqueue.cli.top import show_top  # noqa: PLC0415
+
+            await show_top(queues, store=plan.store())
             return Ending("its screen was left")
         return await show_events(queues, pod, plan)
 

@@ -5,9 +5,8 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import click
@@ -23,6 +22,7 @@ from trioqueue import (
     NotRegistered,
     Pod,
     TrioqueueError,
+    instruments,
 )
 from trioqueue.cli.app import App, BadApp, load
 from trioqueue.cli.children import parent_gone, tell_parent_ready
@@ -32,6 +32,9 @@ from trioqueue.cli.pod_end import Ending, EndSignal, changed, end_at_once_by_sig
 from trioqueue.cli.reload import Sources, begin_anew
 from trioqueue.stores.redis.address import parse_address
 from trioqueue.stores.service_nursery import open_service_nursery
+
+if TYPE_CHECKING:
+    from trioqueue.instruments import Prometheus
 
 logger = logging.getLogger("trioqueue.serve")
 
@@ -108,16 +111,16 @@ def serve_here(plan: Plan, *bodies: Body) -> None:
 
 async def _serve(plan: Plan, app: App, sources: Sources, bodies: Collection[Body]) -> Ending:
     tally = Tally()
-    instruments: list[Instrument] = [tally]
+    told_all: list[Instrument] = [tally]
     prometheus = None
     if plan.monitor is not None:
-        prometheus = _import("trioqueue.instruments.prometheus").Prometheus()
-        instruments.append(prometheus)
+        prometheus = _prometheus()
+        told_all.append(prometheus)
     told = EndSignal(has_parent=plan.has_parent)
     ending = Ending("nothing has told it to")
     async with open_service_nursery() as services:
         with told.listening(), told.opening:
-            async with app.open(plan.url, **plan.options(instruments)) as queues:
+            async with app.open(plan.url, **plan.options(told_all)) as queues:
                 told.opened = True
                 pod = await _own_pod(plan, queues)
                 if plan.monitor is not None:  # it goes on while the pod drains, and says so
@@ -200,24 +203,21 @@ def _count(count: int, one: str, many: str) -> str:
 
 # ------------------------------------------------------------------------ monitoring
 async def _open_monitor(
-    queues: AtomicQueues, address: tuple[str, int], prometheus: Instrument | None, opened: trio.Event
+    queues: AtomicQueues, address: tuple[str, int], prometheus: "Prometheus | None", opened: trio.Event
 ) -> None:
     """Lets others see how the pod is, for ever."""
     host, port = address
-    open_monitor = _import("trioqueue.instruments.monitor").open_monitor
-    async with open_monitor(queues, host=host, port=port, prometheus=prometheus) as (host, port):
+    async with instruments.open_monitor(queues, host=host, port=port, prometheus=prometheus) as (host, port):
         logger.info("monitored at http://%s:%d", host, port, extra={"event": "monitored"})
         opened.set()
         await trio.sleep_forever()
 
 
-def _import(module: str) -> Any:
+def _prometheus() -> "Prometheus":
     try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise click.UsageError(
-            f'--monitor-port needs {error.name}, which is not installed: pip install "trioqueue[prometheus]".'
-        ) from None
+        return instruments.Prometheus()
+    except ImportError as error:  # it is imported only now
+        raise click.UsageError(f"--monitor-port: {error}.") from None
 
 
 # ------------------------------------------------------------------------ what is wrong with an app

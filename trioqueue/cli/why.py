@@ -16,8 +16,8 @@ from trioqueue.cli.tables import printable
 def why(connection: Connection, *, entity: Entity, as_json: bool) -> None:
     """Says why nothing happens with ENTITY, or what will.
 
-    A few sentences say what it waits for, since when, which pod owns it, and what happens next and when.  It needs no pod, changes
-    nothing and wakes nobody.  An entity that nobody has heard of is idle.
+    A few sentences say what it waits for, since when, which pod owns it, and what happens next and when.  It needs no
+    pod, changes nothing and wakes nobody.  An entity that nobody has heard of is idle.
 
     With --json: why, which is the sentences, and mailbox, which is what the first of them is made of.  The words of the
     sentences may change with a release.
