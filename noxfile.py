@@ -19,6 +19,7 @@ nox.options.sessions = [
     "docs",
     "redis_versions",
     "simulation",
+    "processes",
     "faults",
     "tests",
 ]
@@ -30,6 +31,8 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 STORE_TESTS = "tests/stores"
 # Nothing in them waits for a real clock, so they may share the processors with each other.
 CLOCKLESS_TESTS = ["tests/stores/test_state_machine.py", "tests/simulation"]
+# Each starts processes and waits for what they say, however long that takes.
+PROCESS_TESTS = ["tests/cli", "tests/deploy", "tests/instruments", "tests/test_documents.py"]
 FAULT_TESTS = "tests/faults"
 SOAK_TEST = f"{FAULT_TESTS}/test_soak.py"
 TYPE_TESTS = "tests/typing"
@@ -89,13 +92,19 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def redis_versions(session: nox.Session) -> None:
     """Runs the store's contract and its tests on every version of Redis that is found."""
-    pytest(session, STORE_TESTS, *(f"--ignore={tests}" for tests in CLOCKLESS_TESTS))
+    pytest(session, "--numprocesses=auto", STORE_TESTS, *(f"--ignore={tests}" for tests in CLOCKLESS_TESTS))
 
 
 @nox.session
 def simulation(session: nox.Session) -> None:
     """Tries any sequence of operations on both stores, and whole fleets in virtual time."""
     pytest(session, "--numprocesses=auto", *CLOCKLESS_TESTS)
+
+
+@nox.session
+def processes(session: nox.Session) -> None:
+    """Runs the command line, the instruments, what is deployed, and each program of the documentation."""
+    pytest(session, "--numprocesses=auto", *PROCESS_TESTS)
 
 
 @nox.session
@@ -142,7 +151,8 @@ def soak(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Runs all tests that have no session of their own."""
-    elsewhere = [f"--ignore={folder}" for folder in (STORE_TESTS, FAULT_TESTS, TYPE_TESTS, *CLOCKLESS_TESTS)]
+    others = (STORE_TESTS, FAULT_TESTS, TYPE_TESTS, *CLOCKLESS_TESTS, *PROCESS_TESTS)
+    elsewhere = [f"--ignore={tests}" for tests in others]
     pytest(session, *([] if session.posargs else elsewhere))
 
 

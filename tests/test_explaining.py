@@ -191,8 +191,8 @@ SENTENCES: dict[str, tuple[Mailbox, str]] = {
         """
         lamp/a, which red had, has 2 commands queued, the first accepted 4 min ago, and nothing of any entity
         starts for another 3 s:
-        Redis was restarted or failed over, and pods that may not have noticed must have stopped before; then it
-        goes on on a pod that serves 'lamp'.
+        Redis was restarted or failed over, and pods that may not have noticed must have stopped before; then a
+        pod that serves 'lamp' goes on with it.
         """,
     ),
     "quarantine that a heartbeat ends": (
@@ -200,7 +200,7 @@ SENTENCES: dict[str, tuple[Mailbox, str]] = {
         """
         lamp/a has nothing queued, and nothing of any entity starts before the next heartbeat of any pod:
         Redis was restarted or failed over, and pods that may not have noticed must have stopped before; then a
-        pod can take it.
+        pod that serves 'lamp' can take it.
         """,
     ),
     "paused in a quarantine": (

@@ -448,3 +448,25 @@ async def test_one_that_raises_disturbs_nobody(
     assert len(notes.of("handled")) == 5
     failures = [record for record in caplog.records if getattr(record, "event", "") == "instrument_failed"]
     assert len(failures) == 2, "once for each method"
+
+
+async def test_one_is_told_only_what_it_overrides(autojump_clock: MockClock) -> None:
+    """The rest is not even asked for, so that many instruments cost no more than they want to know."""
+
+    class Counting(Instrument):
+        count = 0
+
+        def handled(self, *_: Any) -> None:
+            self.count += 1
+            told.switch(self, on=False)  # what is told may change who is told
+
+    counting, notes = Counting(), Notebook()
+    async with open_atomic_queues(
+        "memory://", registry=new_registry(), instruments=[Instrument(), counting, notes]
+    ) as queues:
+        told = queues._instruments
+        assert told.wanting("handled") == [counting, notes]
+        assert told.wanting("claimed") == [notes]
+        for _ in range(3):
+            await queues.call(Switch("a"))
+    assert (counting.count, len(notes.of("handled"))) == (1, 3)

@@ -165,7 +165,7 @@ def _explain_quarantine(box: Mailbox, left: float) -> str:
     until = f"for another {_span(left)}" if left else "before the next heartbeat of any pod"
     which = f", which {box.owner} had," if box.owner is not None else ""
     goes_on = (
-        "a pod can take it" if box.head is None else f"it goes on on a pod that serves {box.entity_type!r}"
+        f"a pod that serves {box.entity_type!r} {'can take it' if box.head is None else 'goes on with it'}"
     )
     return (
         f"{_name(box)}{which} {_work(box)}, and nothing of any entity starts {until}: Redis was restarted or failed "

@@ -65,12 +65,13 @@ class Pod:
     Attributes:
         name: As it was opened with.
         incarnation: Of this registration; a pod that lost its lease and joined anew has another one.
-        state: "serving", "leaving" (it hands on what it has), or "silent" (its lease is over, and others take over).
+        state: "serving", "leaving" (it drains, or what it had is handed on), or "silent" (its lease is over, and others
+            take over).
         types: Entity types that it serves.
         owned: Entities that it owns.
         with_work: Of these, the ones that have commands.
-        room: How many it will own (`Limits.owned`).
-        heard: Seconds since its last heartbeat; None: it is leaving.
+        room: How many it will own (`Limits.owned`); 0: it drains.
+        heard: Seconds since its last heartbeat; None: it has given up its lease.
     """
 
     name: str
@@ -257,6 +258,8 @@ def _pod(seen: Registration, now_us: int) -> Pod:
         state = "leaving"
     elif silent > seen.silent_us:
         state = "silent"
+    elif not seen.room:  # it drains: no pod is opened with none
+        state = "leaving"
     return Pod(
         name=seen.name or seen.incarnation,
         incarnation=seen.incarnation,

@@ -123,7 +123,7 @@ async def open_atomic_queues(
         replicated=durability == "replica",
         allow_eviction=allow_eviction,
     ) as store:
-        told = Instruments(instruments)
+        told = Instruments(instruments, trio.lowlevel.current_clock().current_time)
         queues = AtomicQueues(store, codec, registry, policies, told)
         broadcast = Broadcast(store, codec, pod_name, told)
         supervisor: Supervisor | None = None

@@ -54,6 +54,7 @@ class Served:
         self.process = process
         self.lines: list[str] = []
         self._news = trio.Event()
+        self._over = False  # whether nothing more will be said
 
     async def listen(self) -> None:
         assert self.process.stdout is not None
@@ -61,16 +62,23 @@ class Served:
         async for chunk in self.process.stdout:
             *lines, kept = (kept + bytes(chunk)).split(b"\n")
             self.lines += [line.decode() for line in lines]
-            self._news.set()
-            self._news = trio.Event()
+            self._tell()
+        self._over = True
+        self._tell()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
 
     async def wait_said(self, pattern: str, times: int = 1) -> list[str]:
         """Waits until so many lines match, and gives them."""
         with trio.move_on_after(PATIENCE):
-            while len(found := self.said(pattern)) < times:
+            while len(found := self.said(pattern)) < times and not self._over:
                 await self._news.wait()
-            return found
-        raise AssertionError(f"{pattern!r} was not said {times} times in {self.lines}")
+            if len(found) >= times:
+                return found
+        code = self.process.poll()
+        raise AssertionError(f"{pattern!r} was not said {times} times (exit code {code}): {self.lines}")
 
     def said(self, pattern: str) -> list[str]:
         return [line for line in self.lines if re.search(pattern, line)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import trio
 from cli.bank import Linger, registry
-from cli.command_line import verb
+from cli.command_line import Ran, verb
 from click.shell_completion import ShellComplete
 from redis_servers import RedisServer
 
@@ -32,7 +32,7 @@ async def test_a_shell_gets_names(clean_redis: RedisServer, tmp_path: Path) -> N
     async with open_atomic_queues(clean_redis.url, registry=registry):
         ran = await verb(url=clean_redis.url, cwd=tmp_path, **words)
 
-    assert (ran.code, ran.stdout, ran.stderr) == (0, "plain,account/\n", "")
+    assert ran == Ran(0, "plain,account/\n", "")
 
 
 async def test_a_shell_gets_no_error(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cli.bank import Explode, Freeze, registry
-from cli.command_line import verb, verb_on_terminal
+from cli.command_line import Ran, verb, verb_on_terminal
 from redis_servers import RedisServer
 
 from trioqueue import AtomicQueues, CallFailed, DeadLetter, Entity, open_atomic_queues
@@ -59,7 +59,7 @@ async def test_dead_letters_are_listed_the_newest_first(clean_redis: RedisServer
 
 async def test_no_dead_letter_is_one_sentence(clean_redis: RedisServer, tmp_path: Path) -> None:
     ran = await verb("dead", "ls", "account", url=clean_redis.url, cwd=tmp_path)
-    assert (ran.code, ran.stdout, ran.stderr) == (0, "account has no dead letters.\n", "")
+    assert ran == Ran(0, "account has no dead letters.\n", "")
     ran = await verb("dead", "ls", "account", "--entity", "lamp/1", url=clean_redis.url, cwd=tmp_path)
     assert (ran.code, "lamp/1 is no account" in ran.stderr) == (2, True)
 
@@ -125,7 +125,7 @@ async def test_one_is_put_back_at_the_tail_or_at_the_head(clean_redis: RedisServ
     async with looking(clean_redis) as (queues, (ink, pens)):
         await queues.send(Freeze("42"))
         ran = await verb("dead", "redeliver", "account", ink.command_id, url=clean_redis.url, cwd=tmp_path)
-        assert (ran.code, ran.stdout) == (0, "1 dead letter put back.\n")
+        assert ran == Ran(0, "1 dead letter put back.\n", "")
         ran = await verb(
             *("dead", "redeliver", "account", pens.command_id, "--to", "head", "--json"),
             url=clean_redis.url,
@@ -148,7 +148,7 @@ async def test_all_are_put_back_in_their_order(
         await queues.send(Freeze("42"))
         ran = await verb(*redeliver, "--yes", url=clean_redis.url, cwd=tmp_path)
 
-        assert (ran.code, ran.stdout, ran.stderr) == (0, "3 dead letters put back.\n", "")
+        assert ran == Ran(0, "3 dead letters put back.\n", "")
         assert await waiting(queues, "42") == order
 
 
@@ -183,7 +183,7 @@ async def test_deleting_asks(clean_redis: RedisServer, tmp_path: Path) -> None:
         assert (no.code != 0, question in no.stdout) == (True, True)
         assert len(await queues.dead_letters("account")) == 3
         ran = await verb(*one, "--yes", url=clean_redis.url, cwd=tmp_path)
-        assert (ran.code, ran.stdout) == (0, "1 dead letter deleted.\n")
+        assert ran == Ran(0, "1 dead letter deleted.\n", "")
 
         everything = await verb(*discard, "--all", url=clean_redis.url, cwd=tmp_path)
         assert (everything.code, "Delete all 2 dead letters of account for good?" in everything.stderr) == (

@@ -3,12 +3,14 @@
 import os
 import pty
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
-from cli.command_line import CONTROL, PATIENCE
+from cli.command_line import CONTROL, PATIENCE, environment
 from cli.served import SHOP, serving
 from lamps import Switch
 from redis_servers import RedisServer
@@ -43,6 +45,25 @@ async def test_it_needs_no_redis(tmp_path: Path) -> None:
         assert await pod.end() == 0
 
 
+def test_it_ends_quietly_when_nobody_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(SHOP)
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "trioqueue.cli", "dev", "shop:registry"]
+    ran = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        timeout=PATIENCE,
+        check=False,
+    )
+    os.close(writes)
+
+    assert (ran.returncode, ran.stderr) == (1, b"")
+
+
 @pytest.fixture
 def keyboard() -> Iterator[tuple[int, int]]:
     """A terminal: our side of it, and the other one."""
@@ -53,7 +74,6 @@ def keyboard() -> Iterator[tuple[int, int]]:
 
 
 async def test_what_is_typed_is_done(tmp_path: Path, keyboard: tuple[int, int]) -> None:
-    pytest.importorskip("trioqueue.cli.fields")
     ours, theirs = keyboard
     async with serving(verb="dev", url="", cwd=tmp_path, ready=0, terminal=theirs) as pod:
         await pod.wait_said("^Type send ENTITY COMMAND")
@@ -76,7 +96,6 @@ async def test_what_is_typed_is_done(tmp_path: Path, keyboard: tuple[int, int]) 
 
 
 async def test_it_may_show_the_live_screen(tmp_path: Path, keyboard: tuple[int, int]) -> None:
-    pytest.importorskip("trioqueue.cli.top")
     ours, theirs = keyboard
     async with serving(
         "--top", verb="dev", url="", cwd=tmp_path, ready=0, terminal=theirs, shown=True

@@ -120,7 +120,7 @@ async def test_a_call_prints_the_answer(
 ) -> None:
     ran = await call(clean_redis, tmp_path, "account/42", "withdraw", "amount=80", "note=a", *app)
 
-    assert (ran.code, ran.stdout, ran.stderr) == (0, "20\n", "")
+    assert ran == Ran(0, "20\n", "")
 
 
 async def test_an_answer_is_printed_as_it_travels(clean_redis: RedisServer, tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ async def test_with_a_key_it_goes_on(clean_redis: RedisServer, tmp_path: Path) -
     async with open_atomic_queues(clean_redis.url, registry=registry) as queues:
         await queues.wait_settled()
         ran = await verb("call", *keyed, url=clean_redis.url, cwd=tmp_path)
-        assert (ran.code, ran.stdout) == (0, "20\n")
+        assert ran == Ran(0, "20\n", "")
 
 
 async def test_a_call_that_somebody_cancels(clean_redis: RedisServer, tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ async def test_once(clean_redis: RedisServer, tmp_path: Path) -> None:
         once = ("serve", "shop:registry", "--once", "--types", "lamp", "--log-json")
         ran = await verb(*once, url=clean_redis.url, cwd=tmp_path)
 
-        assert (ran.code, ran.stdout) == (0, "")
+        assert (ran.code, ran.stdout) == (0, ""), ran.stderr
         left = {(lane.entity_type, lane.entity_id) for lane in (await queues.lanes()).lanes}
         assert left == {("fan", "a"), ("lamp", "held")}
         assert (await queues.statistics()).put_off == 1
@@ -202,7 +202,7 @@ async def shop(url, **options):
     async with open_atomic_queues(clean_redis.url) as queues:
         receipt = await queues.send(Switch("a", "on"))
         ran = await verb("serve", "shop:shop", "--once", url=clean_redis.url, cwd=tmp_path)
-        assert (ran.code, ran.stdout) == (0, "")
+        assert (ran.code, ran.stdout) == (0, ""), ran.stderr
         box = await queues.inspect("lamp", receipt.entity_id)
         assert box.pending == 0
     lines = ran.stderr.splitlines()
@@ -258,7 +258,6 @@ async def test_a_pod_that_dies_is_started_anew(clean_redis: RedisServer, tmp_pat
         assert await parent.end(signal.SIGINT) == 0
         assert pods_of(name) == []
         await parent.wait_said(" has ended: ", 2)
-        assert {pod.state for pod in await queues.pods()} <= {"silent"}, "but the victim may be there yet"
 
 
 async def test_pods_end_when_their_parent_is_killed(tmp_path: Path) -> None:
@@ -330,7 +329,8 @@ async def test_a_change_is_picked_up(clean_redis: RedisServer, tmp_path: Path) -
         serving("--reload", url=clean_redis.url, cwd=tmp_path) as pod,
     ):
         assert await answers(queues) == 1
-        write(tmp_path, SHOP.replace("return 1", "return 7"))
+        elsewhere = "\nimport os\nos.chdir('/')\n"
+        write(tmp_path, SHOP.replace("return 1", "return 7") + elsewhere)
         await pod.wait_said(" drains, as shop.py has changed")
         await pod.wait_said(" is ready: ", 2)
         assert await answers(queues) == 7
@@ -394,7 +394,6 @@ async def test_it_can_be_ended_while_it_waits_for_a_repair(clean_redis: RedisSer
 
 # ------------------------------------------------------------------------ monitoring
 async def test_each_pod_is_monitored_on_a_port_of_its_own(clean_redis: RedisServer, tmp_path: Path) -> None:
-    pytest.importorskip("trioqueue.instruments")
     first, second = free_ports()
     monitored = ("--pods", "2", "--monitor-port", str(first))
     async with serving(*monitored, url=clean_redis.url, cwd=tmp_path, ready=2) as parent:

@@ -35,11 +35,11 @@ async def test_a_page_of_everything(clean_redis: RedisServer, tmp_path: Path) ->
     async with works.open(clean_redis.url, "red", entities=POLICIES, drain=AT_ONCE) as queues:
         await queues.call(Switch("a", "first"))
         await die(works, queues, Switch("a", "bad"), Switch("b", "of another"))
-        slow = await queues.send(Switch("a", "slow"), expires=3600)
+        slow = await queues.send(Switch("a", "slow"), expires=36_000)
         await works.wait_started("slow")
         await queues.send(Switch("a", "x" * 1000))
         await queues.send(Switch("a", "hurry"), urgent=True)
-        later = await queues.send(Switch("a", "later"), delay=3600)
+        later = await queues.send(Switch("a", "later"), delay=36_000)
         await queues.send_many([Switch("a", "more")] * 3)
         with pytest.raises(MailboxFull):
             await queues.send(Switch("a", "refused"))
@@ -55,7 +55,7 @@ async def test_a_page_of_everything(clean_redis: RedisServer, tmp_path: Path) ->
     assert told["fence"].startswith(f"{fence}, claimed ")
     assert told["mailbox"].startswith("6 commands, full for a sender that allows 6, ")
     assert told["first"].startswith(f"switch {slow.command_id}, accepted ")
-    assert "deadline in 60 min" in told["first"]
+    assert "deadline in 10 h" in told["first"]
     assert told["state"].endswith(' bytes, version 1: {"log": ["first"]}')
     in_hand, hurry, long, cut = section(ran, "In its mailbox:")
     assert f"switch    {slow.command_id}" in in_hand
@@ -65,7 +65,7 @@ async def test_a_page_of_everything(clean_redis: RedisServer, tmp_path: Path) ->
     assert long.endswith("xxx…")
     assert cut == "These are 3 of 6: --count 6 shows all."
     (put_off,) = section(ran, "Put off:")
-    assert put_off.startswith("in 60 min   switch")
+    assert put_off.startswith("in 10 h   switch")
     assert later.command_id in put_off
     (letter,) = section(ran, "Newest dead letters:")
     assert letter.endswith("OSError: bad is jammed")

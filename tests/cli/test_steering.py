@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli.command_line import verb, verb_on_terminal
+from cli.command_line import Ran, verb, verb_on_terminal
 from lamps import Switch, Works, log_of, mode_of
 from redis_servers import RedisServer
 
@@ -73,7 +73,7 @@ async def test_a_type_is_paused_and_resumed(clean_redis: RedisServer, tmp_path: 
         assert (box.type_paused, box.type_paused_why, box.mode) == (True, "by an operator", "idle")
         await queues.send(Switch("a", "on"))
         ran = await verb("resume", "lamp", url=clean_redis.url, cwd=tmp_path)
-        assert (ran.code, ran.stdout) == (0, "lamp goes on.\n")
+        assert ran == Ran(0, "lamp goes on.\n", "")
         await works.wait_started("on")
 
 
@@ -124,4 +124,4 @@ async def test_a_purge_asks_and_says_how_many(clean_redis: RedisServer, tmp_path
         ran = await verb("purge", "lamp/a", "--yes", "--json", url=clean_redis.url, cwd=tmp_path)
         assert (ran.code, json.loads(ran.stdout)) == (0, {"entity": "lamp/a", "purged": 1})
         empty = await verb("purge", "lamp/a", url=clean_redis.url, cwd=tmp_path)
-        assert (empty.code, empty.stdout) == (0, "Nothing is queued for lamp/a.\n")
+        assert empty == Ran(0, "Nothing is queued for lamp/a.\n", "")

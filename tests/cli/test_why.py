@@ -267,7 +267,7 @@ async def test_redis_was_restarted(tmp_path: Path) -> None:
                 "lamp/a, which red had, has 2 commands queued, the first accepted TIME ago,",
                 "and nothing of any entity starts for another TIME: Redis was restarted or failed over,",
                 "and pods that may not have noticed must have stopped before;",
-                "then it goes on on a pod that serves 'lamp'.",
+                "then a pod that serves 'lamp' goes on with it.",
             )
 
 

@@ -22,6 +22,8 @@ from instruments.traced_bank import (
 from opentelemetry import baggage, context, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from redis_servers import RedisServer
 from trio.testing import MockClock
@@ -38,7 +40,8 @@ from trioqueue import (
     open_atomic_queues,
 )
 from trioqueue.blocking import open_sender
-from trioqueue.instruments.opentelemetry import CALL, Traces
+from trioqueue.instruments import Traces
+from trioqueue.instruments.opentelemetry import CALL
 from trioqueue.stores.memory.store import trio_now_us
 from trioqueue.testing import MemoryServer
 
@@ -395,9 +398,11 @@ async def test_headers_show_what_travels_with_a_command(autojump_clock: MockCloc
         finally:
             context.detach(token)
     call = recorder.one("call account/{id}")
+    assert seen.pop("traceparent").startswith(f"00-{call.trace:0>32}-{call.span:0>16}-"), (
+        "and not the sender's"
+    )
     assert seen == {
         "color": "red",
-        "traceparent": f"00-{call.trace:0>32}-{call.span:0>16}-01",
         CALL: f"{call.span:0>16}",
         "baggage": "customer=7",
         "customer": "7",
@@ -434,6 +439,39 @@ async def test_what_came_without_a_trace_begins_one(autojump_clock: MockClock) -
             await sender.call(Deposit("42", 5))
     for one in recorder.spans("process account/{id}"):
         assert (one.parent, one.links) == (None, ())
+
+
+async def test_what_is_not_sampled_here_is_not_sampled_there(autojump_clock: MockClock) -> None:
+    recorder, server = Recorder(), MemoryServer(trio_now_us)
+    unsampled = Traces(tracer_provider=TracerProvider(sampler=ALWAYS_OFF))
+    async with (
+        open_atomic_queues(server, registry=new_registry(), instruments=[recorder.traces]),
+        open_atomic_queues(server, instruments=[unsampled]) as sender,
+    ):
+        await sender.call(Deposit("42", 5))
+        assert not recorder.spans()
+        await sender.send(Deposit("42", 5))
+        await sender.wait_settled()
+    assert recorder.one("process account/{id}").links, "what begins a trace is sampled for itself"
+
+
+async def test_what_was_not_told_of_a_failed_attempt_is_forgotten_with_its_entity(
+    autojump_clock: MockClock,
+) -> None:
+    registry, recorder = Registry(), Recorder()
+
+    @registry.handles(Deposit)
+    async def deposit(command: Deposit) -> int:
+        await trio.sleep(5)
+        raise OSError
+
+    async with open_atomic_queues("memory://", registry=registry, instruments=[recorder.traces]) as queues:
+        await queues.send(Deposit("42", 5))
+        await trio.sleep(1)
+        await queues.purge("account", "42")  # so the commit is refused
+        await trio.sleep(30)
+    assert recorder.one("process account/{id}").outcome == "failed"
+    assert not recorder.traces._failed
 
 
 async def test_a_propagator_that_fails_leaves_no_span_open(autojump_clock: MockClock) -> None:

@@ -24,7 +24,7 @@ from trioqueue import (
     open_atomic_queues,
     state,
 )
-from trioqueue.instruments.opentelemetry import Traces
+from trioqueue.instruments import Traces
 
 POLICIES = {"account": EntityPolicy(retry=Retry(attempts=3, wait_first=0.01, jitter=False))}
 

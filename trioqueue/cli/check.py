@@ -20,7 +20,9 @@ WIDTH = 100
 @connects
 @as_json
 def check(connection: Connection, *, as_json: bool) -> int:
-    """Looks at the Redis and at the fleet on it, and says what is wrong and what to do, the worst first.
+    """Says what is wrong with the Redis and the fleet on it.
+
+    Each finding has its remedy, and the worst comes first.
 
     An error is what trioqueue does not work with, or what loses accepted commands; a warning is what will, or where
     work stands still; a hint is worth a look.  The exit code is 0 if there is nothing worse than a hint, else 1.
@@ -34,6 +36,9 @@ def check(connection: Connection, *, as_json: bool) -> int:
     Run it where the pods run, with their URL: rights, clock and network are theirs then.  What a user may not see is
     a hint.  Not seen is which release each pod runs.  Nothing is changed, but for one key that is written and removed
     in the same moment, as at every opening, to try the rights.
+
+    With --json: whether it is "well", "findings", the worst first, and what was "looked_at" and is well; each has a
+    name, which stays as it is, a level, what was found, and the remedy.
     """
     prefix = legal_prefix(connection.prefix)
 

@@ -49,7 +49,7 @@ class NoSuchLetter(TrioqueueError):
 @click.group(invoke_without_command=True)
 @click.pass_context
 def dead(context: click.Context) -> None:
-    """Looks at commands that failed for good, puts them back, or deletes them."""
+    """Looks at dead letters, puts them back, or deletes them."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -112,7 +112,10 @@ async def _of(queues: AtomicQueues, entity: Entity, count: int) -> list[DeadLett
 @click.argument("command_id")
 @as_json
 def show(connection: Connection, entity_type: str, command_id: str, *, as_json: bool) -> None:
-    """Shows all that is known of a dead letter: its fields, its error, and where that was raised."""
+    """Shows all that is known of a dead letter.
+
+    These are its fields, its error, and where that was raised, and for a timeout what else its entity had running.
+    """
     letter = connection.run(lambda queues: _letter(queues, entity_type, command_id))
     if as_json:
         print_json(letter)
@@ -179,10 +182,10 @@ def redeliver(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Puts a dead letter back into its entity's mailbox, with all its attempts, or with --all all of the type.
+    """Puts a dead letter back into its mailbox, or all of a type.
 
-    All are those that are there when it begins, and they come back in the order in which they died.  It asks before it
-    takes all.
+    Its command has all its attempts again.  All are those that are there when it begins, and they come back in the
+    order in which they died.  It asks before it takes all.
     """
     _check_which(command_id, everything=everything)
     if everything:
@@ -216,7 +219,10 @@ def discard(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Deletes a dead letter for good, or with --all all of the type that are there when it begins; asks before."""
+    """Deletes a dead letter for good, or all of a type.
+
+    All are those that are there when it begins.  It asks before.
+    """
     _check_which(command_id, everything=everything)
     if command_id is None:
         _ask_for_all(connection, entity_type, f"Delete {{}} of {entity_type} for good?", yes=yes)

@@ -1,12 +1,11 @@
 """`trioqueue dev`: a pod for whoever writes its handlers."""
 
+import os
 from functools import partial
-from importlib import import_module
+from typing import Any
 
 import click
 import trio
-from rich.console import Console
-from rich.text import Text
 
 from trioqueue import (
     AtomicQueues,
@@ -30,8 +29,12 @@ from trioqueue.cli.pod_end import Ending
 from trioqueue.cli.serve import target_argument, types_of, types_option
 from trioqueue.cli.serving import MEMORY, Plan, serve_here
 
-OUTCOMES = {"done": "green", "rejected": "yellow", "dead": "bold red"}
-"""Colours of how a command has left its mailbox; the others have none."""
+OUTCOMES: dict[str, dict[str, Any]] = {
+    "done": {"fg": "green"},
+    "rejected": {"fg": "yellow"},
+    "dead": {"fg": "red", "bold": True},
+}
+"""How it looks how a command has left its mailbox; the others look like text."""
 
 
 @click.command()
@@ -44,7 +47,7 @@ OUTCOMES = {"done": "green", "rejected": "yellow", "dead": "bold red"}
 def dev(
     target: str, *, url: str | None, prefix: str, types: str | None, top: bool, log_level: str | None
 ) -> None:
-    """Serves entities in one process while you write their handlers, and prints what happens.
+    """Serves while you write handlers, and prints what happens.
 
     MODULE:REGISTRY is as for `trioqueue serve`.  When a source file changes that was imported from below the working
     directory, it drains and begins anew; where that can't be imported, it says why and waits for the next change.
@@ -69,7 +72,9 @@ def dev(
     async def watch(queues: AtomicQueues, pod: Pod) -> Ending:
         if top:
             # Only when it is asked for: a screen is much to load.
-            await import_module("trioqueue.cli.top").show_top(queues, store=plan.store())
+            from trioqueue.cli.top import show_top  # noqa: PLC0415
+
+            await show_top(queues, store=plan.store())
             return Ending("its screen was left")
         return await show_events(queues, pod, plan)
 
@@ -78,13 +83,13 @@ def dev(
 
 async def show_events(queues: AtomicQueues, pod: Pod, plan: Plan) -> Ending:
     """Prints what happens in the fleet, an event a line, for ever."""
-    console = Console(highlight=False)
-    show = partial(console.print, soft_wrap=True, markup=False)
+    # Whether there is a terminal, click sees itself.
+    show = partial(click.echo, color=False if os.environ.get("NO_COLOR") else None)
     async with queues.open_events() as events, trio.open_nursery() as nursery:
         show(f"{plan.target} serves {', '.join(pod.types)}, on {_where(plan)}.")
-        show("A changed source file has it begin anew, and Ctrl-C ends it.", style="dim")
+        show(click.style("A changed source file has it begin anew, and Ctrl-C ends it.", dim=True))
         if can_be_typed():
-            show(f"Type {USAGE}.", style="dim")
+            show(click.style(f"Type {USAGE}.", dim=True))
             nursery.start_soon(take_lines, queues, plan.target, show)
         async for event in events:
             show(line_of(event))
@@ -97,32 +102,32 @@ def _where(plan: Plan) -> str:
     return f"{plan.store()} with the prefix {plan.prefix}"
 
 
-def line_of(event: Event) -> Text:
+def line_of(event: Event) -> str:
     """Writes an event for a person: whom it is about, what happened, and how long it took."""
     entity = f"{getattr(event, 'entity_type', event.pod)}/{getattr(event, 'entity_id', '')}".rstrip("/")
     said, style = _said(event)
-    return Text(f"{entity}  ").append(one_line(said), style)
+    return f"{entity}  {click.style(one_line(said), **style)}"
 
 
-def _said(event: Event) -> tuple[str, str]:
+def _said(event: Event) -> tuple[str, dict[str, Any]]:
     match event:
         case CommandHandled():
             took = f"in {event.duration * 1000:.1f} ms"
-            return f"{event.command} {event.outcome} {took}", OUTCOMES.get(event.outcome, "")
+            return f"{event.command} {event.outcome} {took}", OUTCOMES.get(event.outcome, {})
         case CommandFailed():
             again = f"attempt {event.attempt}, again in {event.again_in:.1f} s"
-            return f"{event.command} failed: {event.error}, {again}", "red"
+            return f"{event.command} failed: {event.error}, {again}", {"fg": "red"}
         case CommandDead():
-            return f"{event.command} is a dead letter: {event.error}", "bold red"
+            return f"{event.command} is a dead letter: {event.error}", {"fg": "red", "bold": True}
         case EntityPaused():
-            return f"paused: {event.why or 'by an operator'}", "yellow"
+            return f"paused: {event.why or 'by an operator'}", {"fg": "yellow"}
         case EntityAwake():
-            return "awake", "dim"
+            return "awake", {"dim": True}
         case EntityAsleep():
-            return "asleep", "dim"
+            return "asleep", {"dim": True}
         case PodLostLease():
-            return f"lost its lease: {event.why}", "bold red"
+            return f"lost its lease: {event.why}", {"fg": "red", "bold": True}
         case EventsMissed():
-            return f"{event.count:,} events never came", "yellow"
+            return f"{event.count:,} events never came", {"fg": "yellow"}
         case _:
-            return type(event).__name__, ""
+            return type(event).__name__, {}

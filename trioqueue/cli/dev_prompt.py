@@ -5,14 +5,13 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
-from importlib import import_module
-from typing import Any
 
 import click
 import trio
 
 from trioqueue import AtomicQueues, Entity, Rejection, TrioqueueError
 from trioqueue.cli.errors import one_line
+from trioqueue.cli.fields import FIELD, command_of
 from trioqueue.cli.options import ENTITY
 from trioqueue.cli.pod_end import Ending
 from trioqueue.messages.command import info_of
@@ -85,11 +84,10 @@ async def answer(queues: AtomicQueues, target: str, words: list[str]) -> str:
             entity = _entity(name)
             return await queues.explain(entity.type, entity.id)
         case ["send" | "call" as verb, name, command, *given]:
-            fields: Any = import_module("trioqueue.cli.fields")
-            made = fields.command_of(
+            made = command_of(
                 _entity(name),
                 command,
-                [fields.FIELD.convert(one, None, None) for one in given],
+                [FIELD.convert(one, None, None) for one in given],
                 registry=queues._registry,
                 where=target,
                 codec=queues._codec,

@@ -23,12 +23,13 @@ class Sources:
     dependency, is not told on some network and container file systems, and does not know which files matter.
 
     Args:
+        here: Where the program was started.
         error: What ended the program's import: the files where it came about are among them, and so are their folders,
             because a module that is missing may yet be made.
     """
 
-    def __init__(self, error: BaseException | None = None) -> None:
-        self._here = Path.cwd()
+    def __init__(self, here: Path, error: BaseException | None = None) -> None:
+        self._here = here
         self._seen = {file: _stamp(file) for file in self._modules()}
         if error is not None:
             for file in set(_files_of(error)):
@@ -63,8 +64,9 @@ class Sources:
         )
 
 
-def begin_anew() -> NoReturn:
+def begin_anew(here: Path) -> NoReturn:
     """Puts the same program in the place of this one, in the same process: whoever has started it notices nothing."""
+    os.chdir(here)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - it is our own command line

@@ -205,11 +205,13 @@ def addressed(function: F) -> F:
 @click.option("--delay", type=SECONDS, help="Seconds until it takes its place in the line.")
 @as_json
 def send(wanted: Wanted, delay: float | None, *, as_json: bool) -> None:
-    """Sends a command to an entity, and prints its receipt: whom it is for, and its id.
+    """Sends a command to an entity, and prints its receipt.
 
     \b
     trioqueue send account/42 withdraw amount=80 --app bank:registry
     trioqueue send account/42 withdraw amount=80 account_id=42
+
+    The receipt is whom it is for, and its id, as `trioqueue cancel` takes them.
 
     With --app, fields become what the command's class declares: text where that is text, elsewhere JSON, or what the
     type reads from text, as a date.  FIELD:=VALUE is always JSON.  The entity's id need not be given.
@@ -236,13 +238,14 @@ def send(wanted: Wanted, delay: float | None, *, as_json: bool) -> None:
 @click.option("--traceback", is_flag=True, help="Where its handler failed for good, print where, on stderr.")
 @as_json
 def call(wanted: Wanted, timeout: float, *, traceback: bool, as_json: bool) -> None:
-    """Sends a command to an entity, waits for its answer, and prints that as JSON.
+    """Sends a command to an entity, and prints the answer.
 
     \b
     trioqueue call account/42 withdraw amount=80 --app bank:registry
 
-    Fields are given as for `trioqueue send`.  Where the handler answers no, that is printed as JSON with its name and
-    fields, and the exit code is 3.  After the timeout, and with Ctrl-C, the command is cancelled, unless it has a key.
+    Fields are given as for `trioqueue send`.  The answer is printed as JSON.  Where the handler answers no, that is
+    printed with its name and fields, and the exit code is 3.  After the timeout, and with Ctrl-C, the command is
+    cancelled, unless it has a key.
 
     It is indented on a terminal; --json keeps it on one line there too.
     """  # noqa: D301

@@ -5,8 +5,8 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Collection
 from functools import partial
-from importlib import import_module
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 import click
@@ -22,15 +22,19 @@ from trioqueue import (
     NotRegistered,
     Pod,
     TrioqueueError,
+    instruments,
 )
 from trioqueue.cli.app import App, BadApp, load
 from trioqueue.cli.children import parent_gone, tell_parent_ready
-from trioqueue.cli.errors import one_line
+from trioqueue.cli.errors import one_line, told_of
 from trioqueue.cli.logs import Logs
 from trioqueue.cli.pod_end import Ending, EndSignal, changed, end_at_once_by_signals, first_of
 from trioqueue.cli.reload import Sources, begin_anew
 from trioqueue.stores.redis.address import parse_address
 from trioqueue.stores.service_nursery import open_service_nursery
+
+if TYPE_CHECKING:
+    from trioqueue.instruments import Prometheus
 
 logger = logging.getLogger("trioqueue.serve")
 
@@ -87,36 +91,36 @@ def serve_here(plan: Plan, *bodies: Body) -> None:
     With `reload`, what is wrong with the app is told, and a change of its source waited for.
     """
     end_at_once_by_signals()
+    here = Path.cwd()  # an app may go elsewhere
     if plan.reload:
         # Python takes what it has compiled for that of a source of the same size that was changed in the same second.
         sys.dont_write_bytecode = True
     try:
         app = load(plan.target)
         plan.logs.begin(plan.name, beside=plan.has_parent)
-        ending = trio.run(_serve, plan, app, bodies)
+        ending = trio.run(_serve, plan, app, Sources(here), bodies)
     except Exception as error:
-        sources = Sources(error)
+        sources = Sources(here, error)
         if not (plan.reload and sources and _is_of_the_app(error)):
             raise
         _tell(error)
         ending = trio.run(_wait_for_repair, plan, sources)
     if ending.anew:
-        begin_anew()
+        begin_anew(here)
 
 
-async def _serve(plan: Plan, app: App, bodies: Collection[Body]) -> Ending:
-    sources = Sources()  # as they were imported just now
+async def _serve(plan: Plan, app: App, sources: Sources, bodies: Collection[Body]) -> Ending:
     tally = Tally()
-    instruments: list[Instrument] = [tally]
+    told_all: list[Instrument] = [tally]
     prometheus = None
     if plan.monitor is not None:
-        prometheus = _import("trioqueue.instruments.prometheus").Prometheus()
-        instruments.append(prometheus)
+        prometheus = _prometheus()
+        told_all.append(prometheus)
     told = EndSignal(has_parent=plan.has_parent)
     ending = Ending("nothing has told it to")
     async with open_service_nursery() as services:
         with told.listening(), told.opening:
-            async with app.open(plan.url, **plan.options(instruments)) as queues:
+            async with app.open(plan.url, **plan.options(told_all)) as queues:
                 told.opened = True
                 pod = await _own_pod(plan, queues)
                 if plan.monitor is not None:  # it goes on while the pod drains, and says so
@@ -199,32 +203,27 @@ def _count(count: int, one: str, many: str) -> str:
 
 # ------------------------------------------------------------------------ monitoring
 async def _open_monitor(
-    queues: AtomicQueues, address: tuple[str, int], prometheus: Instrument | None, opened: trio.Event
+    queues: AtomicQueues, address: tuple[str, int], prometheus: "Prometheus | None", opened: trio.Event
 ) -> None:
     """Lets others see how the pod is, for ever."""
     host, port = address
-    open_monitor = _import("trioqueue.instruments.monitor").open_monitor
-    async with open_monitor(queues, host=host, port=port, prometheus=prometheus) as (host, port):
+    async with instruments.open_monitor(queues, host=host, port=port, prometheus=prometheus) as (host, port):
         logger.info("monitored at http://%s:%d", host, port, extra={"event": "monitored"})
         opened.set()
         await trio.sleep_forever()
 
 
-def _import(module: str) -> Any:
+def _prometheus() -> "Prometheus":
     try:
-        return import_module(module)
-    except ModuleNotFoundError as error:
-        raise click.UsageError(
-            f'--monitor-port needs {error.name}, which is not installed: pip install "trioqueue[prometheus]".'
-        ) from None
+        return instruments.Prometheus()
+    except ImportError as error:  # it is imported only now
+        raise click.UsageError(f"--monitor-port: {error}.") from None
 
 
 # ------------------------------------------------------------------------ what is wrong with an app
 def _is_of_the_app(error: Exception) -> bool:
-    """Says whether a change of the app's source may help."""
-    if isinstance(error, (BadApp, BadDeclaration, NotRegistered)):
-        return True
-    return not isinstance(error, (TrioqueueError, click.ClickException))
+    """Says whether a change of the app's source may help; where nothing else is known of an error, it may."""
+    return isinstance(error, (BadApp, BadDeclaration, NotRegistered)) or told_of(error) is None
 
 
 def _tell(error: Exception) -> None:

@@ -11,7 +11,6 @@ import attrs
 import click
 import trio
 from rich.cells import cell_len, set_cell_size
-from rich.console import Console
 
 from trioqueue import (
     AtomicQueues,
@@ -26,7 +25,7 @@ from trioqueue import (
     RawState,
 )
 from trioqueue.cli.options import ENTITY, Connection, as_json, connects, plain, print_json, run
-from trioqueue.cli.tables import Table, printable, span
+from trioqueue.cli.tables import Table, printable, span, width
 
 LETTERS = 5
 """Dead letters of the entity that are shown."""
@@ -124,10 +123,11 @@ async def _read(queues: AtomicQueues, entity: Entity, count: int) -> Page:
 # -------------------------------------------------------------------------------- the page
 def _print(page: Page) -> None:
     box = page.mailbox
-    width = Console().width
+    wide = width()
     click.echo(_title(box))
     for name, text in _facts(page):
-        click.echo(f"{name:<10}  {_cut(printable(text), width - 12)}")
+        shown = printable(text)
+        click.echo(f"{name:<10}  {_cut(shown, wide - 12) if name == 'state' else shown}")
     if page.queued:
         click.echo("\nIn its mailbox:")
         rows = [
@@ -140,7 +140,7 @@ def _print(page: Page) -> None:
             )
             for one in page.queued
         ]
-        _table(("lane", "waited", "command", "id", "fields"), rows, width)
+        _table(("lane", "waited", "command", "id", "fields"), rows, wide)
         if box.pending > len(page.queued):
             click.echo(f"These are {len(page.queued):,} of {box.pending:,}: --count {box.pending} shows all.")
     if page.put_off:
@@ -149,7 +149,7 @@ def _print(page: Page) -> None:
         _table(
             ("due", "command", "id", "fields"),
             [(_in(seconds), one.command, one.command_id, _json(one.fields)) for one, seconds in due],
-            width,
+            wide,
         )
     if page.dead_letters:
         click.echo("\nNewest dead letters:")
@@ -165,7 +165,7 @@ def _print(page: Page) -> None:
                 )
                 for one in page.dead_letters
             ],
-            width,
+            wide,
         )
 
 
@@ -227,7 +227,7 @@ def _state(page: Page) -> str:
     return f"{page.mailbox.state_bytes:,} bytes, {version}: {_json(page.state.fields)}"
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> None:
+def _table(headings: Sequence[str], rows: Sequence[Sequence[object]], wide: int) -> None:
     """Prints a table whose last column is cut to what the others leave of the width, so that a row stays a line."""
     table = Table(*headings)
     used = sum(
@@ -235,13 +235,13 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[object]], width: int
         for at in range(len(headings) - 1)
     )
     for row in rows:
-        table.row(*row[:-1], _cut(printable(str(row[-1])), width - used))
+        table.row(*row[:-1], _cut(printable(str(row[-1])), wide - used))
     table.show(empty="")
 
 
-def _cut(text: str, width: int) -> str:
-    width = max(width, NARROWEST)
-    return text if cell_len(text) <= width else f"{set_cell_size(text, width - 1).rstrip()}…"
+def _cut(text: str, most: int) -> str:
+    most = max(most, NARROWEST)
+    return text if cell_len(text) <= most else f"{set_cell_size(text, most - 1).rstrip()}…"
 
 
 def _in(seconds: float) -> str:

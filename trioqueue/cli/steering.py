@@ -31,10 +31,10 @@ CANCELLED = {
 @click.argument("command_id")
 @as_json
 def cancel(connection: Connection, entity: Entity, command_id: str, *, as_json: bool) -> None:
-    """Cancels a command that was sent, by its id; whoever waits for it is told so.
+    """Cancels a command that was sent, by its id.
 
-    It says whether the command is dropped, or its handler may run and is told, or it is too late; then the exit code
-    is 1.
+    Whoever waits for it is told so.  It says whether the command is dropped, or its handler may run and is told, or it
+    is too late; then the exit code is 1.
     """
     receipt: Receipt[object] = Receipt(entity.type, entity.id, command_id)
     became = connection.run(lambda queues: queues.cancel(receipt))
@@ -51,10 +51,11 @@ def cancel(connection: Connection, entity: Entity, command_id: str, *, as_json: 
 @click.option("--why", default=OPERATOR, show_default=True, help="Told to whoever asks why nothing happens.")
 @as_json
 def pause(connection: Connection, target: Target, why: str, *, as_json: bool) -> None:
-    """Holds an entity back, as account/42, or all of a type, as account: nothing of it starts any more.
+    """Holds an entity back, or all of a type.
 
-    What is sent is accepted, and queues.  A handler that runs goes on.  It holds through restarts, until
-    `trioqueue resume`.  One that is paused already stays so for its first reason.
+    Write account/42 or account: nothing of it starts any more.  What is sent is accepted, and queues.  A handler that
+    runs goes on.  It holds through restarts, until `trioqueue resume`.  One that is paused already stays so for its
+    first reason.
     """
 
     async def work(queues: AtomicQueues) -> tuple[bool, bool]:
@@ -77,10 +78,10 @@ def pause(connection: Connection, target: Target, why: str, *, as_json: bool) ->
 @click.argument("target", type=TARGET)
 @as_json
 def resume(connection: Connection, target: Target, *, as_json: bool) -> None:
-    """Lets an entity go on that was paused, as account/42, or all of a type that was, as account.
+    """Lets an entity go on, or all of a type.
 
-    A first command that was given up begins anew, with all its attempts.  An entity that is paused itself stays so when
-    its type is resumed.
+    Write account/42 or account, whichever was paused.  A first command that was given up begins anew, with all its
+    attempts.  An entity that is paused itself stays so when its type is resumed.
     """
     changed = connection.run(lambda queues: queues.resume(target.entity_type, target.entity_id))
     if as_json:
@@ -95,10 +96,11 @@ def resume(connection: Connection, target: Target, *, as_json: bool) -> None:
 @confirmed
 @as_json
 def purge(connection: Connection, entity: Entity, *, yes: bool, as_json: bool) -> None:
-    """Takes all commands out of an entity's mailbox, unhandled; asks before, and says how many they were.
+    """Takes all commands out of an entity's mailbox.
 
-    Whoever waits for one of them is told that it was cancelled.  What a handler does meanwhile will not stand.  The
-    state stays, and so do commands that are put off.  Pause the entity before, if none may start in between.
+    It asks before, and says how many they were.  Whoever waits for one of them is told that it was cancelled.  What a
+    handler does meanwhile will not stand.  The state stays, and so do commands that are put off.  Pause the entity
+    before, if none may start in between.
     """
     if not yes and (pending := connection.run(lambda queues: queues.inspect(*entity)).pending):
         what = "the one command" if pending == 1 else f"all {pending:,} commands"

@@ -1,5 +1,6 @@
 """Tables and durations as they are printed."""
 
+import os
 from collections.abc import Sequence
 
 import click
@@ -7,6 +8,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
+
+WIDE = 1000
+"""Columns of a line where nothing says how many there are."""
 
 
 class Table:
@@ -28,12 +32,22 @@ class Table:
         table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for at, heading in enumerate(self._headings):
             numbers = all(isinstance(row[at], int) for row in self._rows)
-            table.add_column(heading, justify="right" if numbers else "left", overflow="fold")
+            last = at == len(self._headings) - 1
+            # What is too long is folded in the last column: names and ids stay whole, to be copied.
+            table.add_column(
+                heading, justify="right" if numbers else "left", overflow="fold", no_wrap=not last
+            )
         for row in self._rows:
             table.add_row(
                 *(Text(f"{cell:,}" if isinstance(cell, int) else printable(str(cell))) for cell in row)
             )
-        Console(highlight=False).print(table)
+        Console(highlight=False, width=width()).print(table)
+
+
+def width() -> int:
+    """Says how wide a line may be: as the terminal, or in a pipe as wide as it has to, so that a row is a line."""
+    console = Console()
+    return console.width if console.is_terminal or "COLUMNS" in os.environ else WIDE
 
 
 def printable(text: str) -> str:

@@ -89,7 +89,9 @@ def tail(
     only: frozenset[str] | None,
     as_json: bool,
 ) -> None:
-    """Prints what happens to entities as it happens, those of a type or all of them, until it is ended.
+    """Prints what happens to entities, as it happens.
+
+    That is those of a type, or all of them, until it is ended.
 
     A line has the time when it came here, the entity, what happened, the command, the pod, and more of it:
 

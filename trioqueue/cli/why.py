@@ -14,10 +14,10 @@ from trioqueue.cli.tables import printable
 @connects
 @as_json
 def why(connection: Connection, *, entity: Entity, as_json: bool) -> None:
-    """Says in a few sentences why nothing happens with ENTITY, or what will.
+    """Says why nothing happens with ENTITY, or what will.
 
-    They say what it waits for, since when, which pod owns it, and what happens next and when.  It needs no pod, changes
-    nothing and wakes nobody.  An entity that nobody has heard of is idle.
+    A few sentences say what it waits for, since when, which pod owns it, and what happens next and when.  It needs no
+    pod, changes nothing and wakes nobody.  An entity that nobody has heard of is idle.
 
     With --json: why, which is the sentences, and mailbox, which is what the first of them is made of.  The words of the
     sentences may change with a release.

@@ -86,7 +86,8 @@ class Traces(Instrument):
         )
         headers: dict[str, str] = {}
         try:
-            self._propagation().inject(headers, trace.set_span_in_context(span))
+            # Its default setter sets the items of any mapping, which pyright does not read off its type.
+            self._propagation().inject(headers, trace.set_span_in_context(span))  # pyright: ignore[reportArgumentType]
         except BaseException:
             span.end()
             raise

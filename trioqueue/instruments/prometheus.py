@@ -1,10 +1,12 @@
 """Metrics for Prometheus: what happens in this process, and what its monitor samples of the fleet.
 
 `prometheus_client` has counters and histograms of its own, each with a lock, and an `observe` that looks through its
-buckets in Python.  With two histograms and a counter for each command that was a tenth of a pod's work.  So events are
-counted in plain numbers here, by the one thread that tells of them, and made into the client's metrics when they are
-asked for.  Who asks may be in another thread: each number is read once, and one that is a moment newer than its
-neighbour does no harm.
+buckets in Python: for two histograms and a counter that is more than all else that is done to tell of a command.  So
+events are counted in plain numbers here, and made into the client's metrics when they are asked for.
+
+Who asks is in another thread: each number is read once, and one that is a moment newer than its neighbour does no harm.
+Who tells may be, where senders share it: CPython's interpreter changes threads at calls and loops, and never between
+the reading and the writing of one `+=`.
 """
 
 import time
@@ -41,8 +43,7 @@ class Prometheus(Instrument, Collector):
     nothing of the fleet, the lease, the loop and the requests to Redis.  It tells apart 500 pairs of an entity type and
     a command; what is beyond is `other`.  No label ever names an entity.
 
-    One object belongs to one Trio run.  Queues that are opened one after another, or side by side in the same run, may
-    share it.
+    Queues that are opened one after another, or side by side, may share it.
 
     Args:
         registry: Where it registers itself; None: `prometheus_client.REGISTRY`.

@@ -4,6 +4,7 @@ Who has something to tell asks first whether `active` is empty, which is all tha
 """
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -78,12 +79,19 @@ NOBODY = _Nobody()
 
 
 class Instruments(Instrument):
-    """All instruments of a process, told as one."""
+    """All instruments of a process, told as one.
 
-    def __init__(self, given: Iterable[Instrument] = ()) -> None:
+    `now` reads the clock by which turns are measured: Trio's, which `trio.current_time` has to look for each time.
+    """
+
+    def __init__(
+        self, given: Iterable[Instrument] = (), now: Callable[[], float] = trio.current_time
+    ) -> None:
         self.active: list[Instrument] = list(given)
+        self.now = now
         # Of `active`, those that override a method, by its name; filled as methods are asked for.
         self._wanting: dict[str, list[Instrument]] = {}
+        self._want_handled = self.wanting("handled")  # which is told of every command
         self._failed: set[tuple[int, str]] = set()  # what was logged: which instrument, and its method
 
     def switch(self, instrument: Instrument, *, on: bool) -> None:
@@ -93,6 +101,7 @@ class Instruments(Instrument):
         elif not on and instrument in self.active:
             self.active.remove(instrument)
         self._wanting = {}  # and not changed, as one of them may be switched off by what it is told
+        self._want_handled = self.wanting("handled")
 
     def wanting(self, what: str) -> list[Instrument]:
         """Lists those that override a method: the others have nothing to be told."""
@@ -155,13 +164,15 @@ class Instruments(Instrument):
             NotRegistered, BadEntityId: One of them can't be sent.
         """
         if not self.wanting("sending"):
-            return NOBODY  # who only counts, as any pod of `trioqueue serve`, has nothing made for it
+            return NOBODY
         named = [(entity_of(command), info_of(command).name, command_id) for command, command_id in commands]
         return (self.sending(named, how) if named else None) or NOBODY
 
     def handling(
         self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
     ) -> Around | None:
+        if not self.wanting("handling"):
+            return None
         return self._around(
             "handling", lambda one: one.handling(entity, command, command_id, attempt, headers), adds=False
         )
@@ -171,10 +182,7 @@ class Instruments(Instrument):
 
     def sent_each(self, names: Iterable[tuple[str, str]]) -> None:
         """Tells of several commands, given by type and name."""
-        counts: dict[tuple[str, str], int] = {}
-        for name in names:
-            counts[name] = counts.get(name, 0) + 1
-        for (entity_type, command), count in counts.items():
+        for (entity_type, command), count in Counter(names).items():
             self.sent(entity_type, command, count)
 
     def called(self, entity_type: str, command: str, outcome: str, seconds: float) -> None:
@@ -192,8 +200,7 @@ class Instruments(Instrument):
     def handled(
         self, entity: Entity, command: str, command_id: str, outcome: str, waited: float, duration: float
     ) -> None:
-        # As `_each` does, without another call: this is told of every command.
-        for one in self.wanting("handled"):
+        for one in self._want_handled:  # as `_each` does, without a call that every command would pay for
             try:
                 one.handled(entity, command, command_id, outcome, waited, duration)
             except Exception as error:
@@ -234,14 +241,17 @@ class TurnFacts:
         self._handled: tuple[str, str, str, float, float] | None = None  # None: the command stays
         self._last: Callable[[], None] | None = None  # tells of a failure, which most have not
 
-    async def observe(self, envelope: Envelope, attempt: int, run: Awaitable[Ending | None]) -> Ending | None:
-        """Has the handler run now, with what instruments put round it."""
-        self._began = trio.current_time()
+    def observe(
+        self, envelope: Envelope, attempt: int, run: Awaitable[Ending | None]
+    ) -> Awaitable[Ending | None]:
+        """Puts round a handler, which is to be awaited at once, what instruments want there; gives what to await."""
+        self._began = self._instruments.now()
         around = self._instruments.handling(
             self._entity, envelope.name, envelope.command_id, attempt, envelope.headers
         )
-        if around is None:
-            return await run
+        return run if around is None else self._observed(around, run)
+
+    async def _observed(self, around: Around, run: Awaitable[Ending | None]) -> Ending | None:
         try:
             ending = await run
         except BaseException as error:
@@ -263,12 +273,13 @@ class TurnFacts:
         self, envelope: Envelope | None, outcome: str, codec: Codec, sent: Sequence[Outgoing]
     ) -> None:
         """Notes that the command leaves its mailbox, with what its handler sends."""
-        now = trio.current_time()
+        now = self._instruments.now()
         began = now if self._began is None else self._began
+        waited = max(0.0, began - self._accepted_at)  # below it by the clocks of two machines
         name, command_id = (envelope.name, envelope.command_id) if envelope is not None else ("", "")
         if sent:
             self._sent = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in sent]
-        self._handled = (name, command_id, outcome, max(0.0, began - self._accepted_at), now - began)
+        self._handled = (name, command_id, outcome, waited, now - began)
 
     def failed(self, envelope: Envelope, attempt: int, again_in: float, error: BaseException) -> None:
         """Notes that the command is tried again."""

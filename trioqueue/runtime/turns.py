@@ -328,7 +328,9 @@ class Turns:
             queued, nursery, slot: as `take` has them.
             settle: makes what was handled before stand; False: it does not, and nothing of this turn will.
         """
-        self._facts = self._observed(queued) if self._instruments.active else ()
+        self._facts = ()
+        if self._instruments.active:
+            self._facts = (TurnFacts(self._instruments, self._entity, self._accepted_at(queued)),)
         service = self.service
         try:
             envelope = decode_envelope(self._codec, self._entity, queued.data)
@@ -367,7 +369,7 @@ class Turns:
             return Cancelled()
         self._running = (*self._running, running) if self._running else (running,)
         self._dirty = True
-        run = running.run(self._live, provided, scope)
+        run: Awaitable[Ending | None] = running.run(self._live, provided, scope)
         for facts in running.facts:  # one, or nobody is told
             run = facts.observe(running.envelope, running.known_by[2], run)
         try:
@@ -375,9 +377,6 @@ class Turns:
         finally:
             others = self._running
             self._running = () if len(others) == 1 else tuple(one for one in others if one is not running)
-
-    def _observed(self, queued: Queued) -> tuple[TurnFacts]:
-        return (TurnFacts(self._instruments, self._entity, self._accepted_at(queued)),)
 
     def _accepted_at(self, queued: Queued) -> float:
         """Says when a command was accepted, on Trio's clock: by the store's, and the time since it told it."""
@@ -586,7 +585,7 @@ class Turns:
             if envelope.command_id in self.cancels:
                 commit.settled_cancels = (envelope.command_id,)
         for facts in self._facts:
-            facts.finished(envelope, outcome.kind.value, self._codec, children)
+            facts.finished(envelope, outcome.kind._value_, self._codec, children)
         return finished
 
     def _answer(self, finished: Finished, envelope: Envelope, outcome: Outcome) -> None:

@@ -230,7 +230,7 @@ def _is_denial(answer: object) -> bool:
 def _pairs(answer: Any) -> Mapping[Any, Any] | None:
     """Reads a map, which a server that is too old for maps gives as a list; None: it is an error."""
     if isinstance(answer, list):
-        flat: list[Any] = answer
+        flat = cast("list[Any]", cast("object", answer))
         return dict(zip(flat[::2], flat[1::2], strict=True))
     return cast("Mapping[Any, Any]", answer) if isinstance(answer, dict) else None
 

@@ -170,7 +170,7 @@ def _judge_role(seen: Seen) -> Iterator[Finding]:
 
 def _replicas(seen: Seen) -> Iterator[Finding]:
     fields = [value for name, value in seen.info.items() if re.fullmatch(r"slave\d+", name)]
-    replicas = [dict(part.partition("=")[::2] for part in value.split(",")) for value in fields]
+    replicas = [dict(re.findall(r"(\w+)=([^,]*)", value)) for value in fields]
     wanted = int((seen.settings or {}).get("min-replicas-to-write", "0"))
     good = int(seen.info.get("min_slaves_good_slaves", len(replicas)))
     if wanted > good:
@@ -358,7 +358,8 @@ def _trip(trip: float) -> Finding:
 # ------------------------------------------------------------------------------------ who we are
 def _judge_rights(seen: Seen) -> Iterator[Finding]:
     if seen.lacking:
-        few = {"+hdel", "+del", "+eval", "+evalsha"}.intersection(seen.lacking)
+        first = {"+hdel", "+del", "+eval", "+evalsha"}
+        few = any(one in first or one.startswith("~") for one in seen.lacking)
         more = " Check again then: without these, not all could be tried." if few else ""
         yield Finding(
             "rights",
@@ -366,7 +367,7 @@ def _judge_rights(seen: Seen) -> Iterator[Finding]:
             f"This user lacks {' '.join(seen.lacking)}.",
             f"Add that with ACL SETUSER, and keep it with ACL SAVE or in its file.{more}",
         )
-    elif seen.lacking is not None:
+    elif seen.lacking is not None and not seen.trouble:
         yield Finding("rights", "well", "This user may do all that is needed.")
     if seen.settings is None and seen.lacking is not None:
         yield Finding(

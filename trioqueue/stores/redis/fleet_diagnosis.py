@@ -29,8 +29,14 @@ def judge_layout(seen: Seen) -> Iterator[Finding]:
             "Use another prefix, or the release of trioqueue that wrote it.",
         )
     elif "layout" in seen.stored:
-        yield Finding("layout", "well", f"What is stored has layout {LAYOUT}, which this trioqueue writes.")
-    elif seen.clock is not None and not seen.foreign:
+        beat, longest = (number(seen.stored.get(name)) / 1e6 for name in ("heartbeat_us", "max_ttl_us"))
+        yield Finding(
+            "layout",
+            "well",
+            f"What is stored has layout {LAYOUT}, which this trioqueue writes; "
+            f"pods beat every {beat:g} s, with leases of {longest:g} s at most.",
+        )
+    elif seen.lacking == () and not seen.foreign and not seen.trouble:  # else it may not have been readable
         yield Finding("layout", "well", "No pod has ever been here.")
 
 
