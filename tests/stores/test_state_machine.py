@@ -135,6 +135,7 @@ MUTANTS: dict[str, Change] = {
     "what is too much keeps no number": ("if new and not full then", "if new then"),
     "a mailbox takes one too many": ("full = more[x] > x.limit and", "full = more[x] > x.limit + 1 and"),
     "what is put off takes room": ("(not with_terms or tonumber(ARGV[run + 4]) == 0)", "true"),
+    "a refusal is noted where nothing is": ("full and (x.mode or", "full and (true or"),
     "room is not shared within a call": ("more[x] or x.length + #x.commands", "more[x] or x.length"),
     "a refused group claims": ("and mine and x.heard then", "and mine then"),
     "a known key fences a worker": ("elseif not new and not too_large then", "elseif not too_large then"),

@@ -227,10 +227,10 @@ while at <= #ARGV do
         if fetched <= tonumber(reached) and redis.call('LLEN', Q) == 0 then
             redis.call('HSET', E, 'mode', 'parked', 'done', stays and reached + 1 or reached)
             redis.call('ZREM', WAKE, name)
+            emptied = true
             if few[6] then
                 redis.call('HDEL', E, 'full')
             end
-            emptied = true
             answer = paused and 'PAUSED' or 'PARKED'
         elseif stays then
             local wait = tonumber(retry_ms ~= '' and retry_ms or 0) * 1000

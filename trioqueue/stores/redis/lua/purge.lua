@@ -42,8 +42,8 @@ for i = 1, count do
 end
 if redis.call('LLEN', Q) == 0 then
     redis.call('ZREM', WAKE, name)
-    redis.call('HDEL', E, 'full')
     forget_cancels(E, name, h[4])
+    redis.call('HDEL', E, 'full')
     if h[1] == 'ready' then
         redis.call('ZREM', READY, name)
         redis.call('HINCRBY', META, 'ready:' .. ARGV[3], -1)
