@@ -22,8 +22,12 @@ REJOINS_WITHIN = LEASE.ttl + LEASE.grace + 2 * LEASE.heartbeat + 2.0
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
-    """A server of this test alone, which remembers."""
-    with RedisServer(appendonly=True, options={"repl-diskless-sync-delay": "0"}) as own:
+    """A server of this test alone, which remembers.
+
+    Also what came while its disk was slow: with `everysec`, Redis answers before it has written, for up to two seconds.
+    """
+    options = {"repl-diskless-sync-delay": "0", "appendfsync": "always"}
+    with RedisServer(appendonly=True, options=options) as own:
         yield own
 
 
@@ -35,9 +39,18 @@ async def at_work(lab: Lab) -> AsyncGenerator[None]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lab.keep_sending, SHELVES)
         await trio.sleep(0.3)
+        await _confirmed(lab, 60)
         yield
         await trio.sleep(0.2)
+        await _confirmed(lab, 120)
         nursery.cancel_scope.cancel()
+
+
+async def _confirmed(lab: Lab, count: int) -> None:
+    """Waits until so many sends were confirmed in all: how long that takes is the disk's matter."""
+    with trio.fail_after(60):
+        while sum(map(len, lab.history.confirmed.values())) < count:  # noqa: ASYNC110 - a history tells nobody
+            await trio.sleep(0.01)
 
 
 async def kill_and_forget(lab: Lab) -> None:
