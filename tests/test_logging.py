@@ -222,4 +222,6 @@ trio.run(main)
 
     assert ran.stderr == (
         "no URL given and TRIOQUEUE_URL not set: memory:// is used, nothing outlives this process\n"
+        "memory:// is in this process, and nothing is served here: whatever is sent waits for ever, "
+        "so open with registry=...\n"
     )

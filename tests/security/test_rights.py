@@ -154,7 +154,8 @@ def used_in_scripts() -> set[str]:
 
 
 def read_by_the_store() -> set[str]:
-    text = (files("trioqueue.stores.redis") / "store.py").read_text("utf-8")
+    folder = files("trioqueue.stores.redis")
+    text = "".join((folder / name).read_text("utf-8") for name in ("store.py", "looking.py"))
     names = set(re.findall(r'_read\("([A-Z]+)"', text))
     assert {"GET", "HKEYS", "ZCARD"} <= names
     return {name.lower() for name in names}

@@ -117,7 +117,12 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Says nothing of clients that hang up or dawdle."""
-        logger.debug("a request of %s failed", client_address, exc_info=True)  # noqa: LOG014 - called in one
+        logger.debug(
+            "a request of %s failed",
+            client_address,
+            exc_info=True,  # noqa: LOG014 - called in one
+            extra={"event": "request_failed"},
+        )
 
     def live(self) -> str:
         """Says why the process should be ended; "": it should not."""
@@ -143,7 +148,9 @@ class _Handler(BaseHTTPRequestHandler):
                 try:
                     body, content_type = server.prometheus.exposition(self.headers.get("Accept", ""))
                 except Exception:  # of a collector of the user's, say, in the same registry
-                    logger.exception("could not write the metrics", extra={"event": "metrics_failed"})
+                    logger.error(  # noqa: TRY400 - with its traceback, at a level that the reference names
+                        "could not write the metrics", exc_info=True, extra={"event": "metrics_failed"}
+                    )
                     self._answer(500, b"The metrics can't be written: the log of this process says why.\n")
                 else:
                     self._answer(200, body, content_type)
