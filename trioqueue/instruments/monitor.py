@@ -147,9 +147,9 @@ class _Handler(BaseHTTPRequestHandler):
             case "/metrics" if server.prometheus is not None:
                 try:
                     body, content_type = server.prometheus.exposition(self.headers.get("Accept", ""))
-                except Exception:  # of a collector of the user's, say, in the same registry
-                    logger.error(  # noqa: TRY400 - with its traceback, at a level that the reference names
-                        "could not write the metrics", exc_info=True, extra={"event": "metrics_failed"}
+                except Exception as error:  # of a collector of the user's, say, in the same registry
+                    logger.error(
+                        "could not write the metrics", exc_info=error, extra={"event": "metrics_failed"}
                     )
                     self._answer(500, b"The metrics can't be written: the log of this process says why.\n")
                 else:
