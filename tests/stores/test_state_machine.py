@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from unittest.mock import patch
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.internal.conjecture.engine import ConjectureRunner
 from hypothesis.stateful import run_state_machine_as_test
 from redis_servers import RedisServer
@@ -29,6 +29,9 @@ USUAL = settings(
 
 THOROUGH = settings(USUAL, max_examples=600, phases=[Phase.generate])
 """For what must be found, at the first sight of which it ends."""
+
+SHORT = settings(THOROUGH, max_examples=25)
+"""Likewise, where it is known where to begin: of few examples Hypothesis makes large ones from the first on."""
 
 ANSWERS = (
     "Claimed Empty Backoff NotYours Next Parked Fenced Paused Report LOST WAIT INCOMPATIBLE "
@@ -278,7 +281,26 @@ def test_the_scripts_do_what_memory_does(
         assert not unseen, "this was not asked hard enough"
 
 
-@pytest.mark.parametrize("change", MUTANTS.values(), ids=MUTANTS)
-def test_a_broken_script_is_found(change: Change, clean_redis: RedisServer) -> None:
-    with open_machine(clean_redis, change) as machine, pytest.raises(Mismatch):
-        run(machine, THOROUGH)
+BEGINNINGS = {
+    "a refused group claims": 5,
+    "an entity of a held type is assigned": 2,
+    "a key is not known within its call": 3,
+    "what is paused is kept awake": 1,
+    "a known key fences a worker": 2,
+    "a redelivered head waits for another's time": 2,
+    "a pause takes effect with the next claim alone": 1,
+}
+"""Seeds with which those are found in seconds that are found late else."""
+
+
+def search(machine: type[StoreMachine], name: str) -> None:
+    """Tries sequences until one of them shows the difference."""
+    if name in BEGINNINGS:
+        run(seed(BEGINNINGS[name])(type(machine.__name__, (machine,), {})), SHORT)
+    run(machine, THOROUGH)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_script_is_found(name: str, clean_redis: RedisServer) -> None:
+    with open_machine(clean_redis, MUTANTS[name]) as machine, pytest.raises(Mismatch):
+        search(machine, name)

@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
                 try:
                     body, content_type = server.prometheus.exposition(self.headers.get("Accept", ""))
                 except Exception as error:  # of a collector of the user's, say, in the same registry
-                    logger.error(
+                    logger.error(  # noqa: TRY400 - at a level that the reference names
                         "could not write the metrics", exc_info=error, extra={"event": "metrics_failed"}
                     )
                     self._answer(500, b"The metrics can't be written: the log of this process says why.\n")
