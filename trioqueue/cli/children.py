@@ -182,7 +182,12 @@ async def keep_all(children: Sequence[Child], *, until_done: bool) -> int:
         await child.keep(until_done=until_done)
         if not child.served:
             if child.code < 0 and child.failed():
-                logger.error("pod %s ended %s before it served", child.name, how_ended(child.code))
+                logger.error(
+                    "pod %s ended %s before it served",
+                    child.name,
+                    how_ended(child.code),
+                    extra={"event": "pod_never_served", "code": child.code},
+                )
             for other in children:
                 other.end()
 

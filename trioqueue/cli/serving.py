@@ -144,7 +144,7 @@ async def _serve(plan: Plan, app: App, sources: Sources, bodies: Collection[Body
                     "" if plan.has_parent else "; a signal now ends it at once",
                     extra={"event": "draining"},
                 )
-            logger.info("pod %s has ended: %s", pod.name, tally, extra={"event": "drained"})
+            logger.info("pod %s has ended: %s", pod.name, tally, extra={"event": "ended"})
         # Told to end while it was opened, or while it drained for a change: then it doesn't begin anew.
         return await told.wait() if told.has_come() else ending
 

@@ -585,7 +585,7 @@ class Turns:
             if envelope.command_id in self.cancels:
                 commit.settled_cancels = (envelope.command_id,)
         for facts in self._facts:
-            facts.finished(envelope, outcome.kind._value_, self._codec, children)
+            facts.finished(envelope, outcome.kind.value, self._codec, children)
         return finished
 
     def _answer(self, finished: Finished, envelope: Envelope, outcome: Outcome) -> None:
