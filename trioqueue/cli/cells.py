@@ -6,7 +6,7 @@ import sys
 from rich.cells import cell_len, set_cell_size
 
 
-def printable(text: str) -> str:
+def flat(text: str) -> str:
     """Replaces what a terminal would obey, line ends included: names and errors come from elsewhere."""
     return text if text.isprintable() else "".join(one if one.isprintable() else " " for one in text)
 
@@ -20,7 +20,7 @@ def fit(text: str, width: int, *, right: bool = False, middle: bool = False) -> 
         right: Whether it stands to the right, as numbers do.
         middle: Whether what is too long loses its middle, as ids often differ at their ends; else its end.
     """
-    text = printable(text)
+    text = flat(text)
     used = cell_len(text)
     if used > width:
         kept = max(width - 1, 0)

@@ -23,7 +23,7 @@ from trioqueue import (
 )
 from trioqueue._errors import BadDeclaration
 from trioqueue._names import legal_entity_type
-from trioqueue.cli.cells import printable, replace_unencodable
+from trioqueue.cli.cells import flat, replace_unencodable
 from trioqueue.cli.ending import until_sigterm, until_unread
 from trioqueue.cli.options import ENTITY, Connection, as_json, connects, plain, print_json, run
 
@@ -159,7 +159,7 @@ class _Lines:
 
     def __call__(self, event: Event, at: float) -> None:
         word = WORDS[type(event)]
-        line = printable(line_of(event, at))
+        line = flat(line_of(event, at))
         sys.stdout.write(self._style(line, **STYLES.get(word, {})) + "\n")
         sys.stdout.flush()
 

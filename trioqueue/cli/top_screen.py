@@ -21,7 +21,7 @@ from typing import Literal, get_args
 import attrs
 from rich.text import Text
 
-from trioqueue.cli.cells import fit, printable, rate, whole
+from trioqueue.cli.cells import fit, flat, rate, whole
 from trioqueue.cli.live import LATE, EntityRow, PodRow, Snapshot, Trouble
 from trioqueue.cli.tables import span
 
@@ -311,7 +311,7 @@ def _troubles(troubles: Iterable[Trouble], width: int, room: int, *, lines_each:
         clock, times = f"{_clock(one.at)} ", f"{one.times:,} times " if one.times > 1 else ""
         begun = " " * len(clock + one.what + " ")
         first, *others = wrap(
-            printable(f"{times}{one.who} {one.text}"),
+            flat(f"{times}{one.who} {one.text}"),
             width,
             initial_indent=begun,
             subsequent_indent=" " * len(clock),
