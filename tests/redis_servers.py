@@ -105,7 +105,8 @@ class RedisServer:
 
     Args:
         binary: the default one of `find_servers` if None.
-        appendonly: keep what was written over `restart` and `kill`.
+        appendonly: keep what was answered over `restart` and `kill`; so each write waits for the disk, as with
+            `everysec` Redis answers for up to two seconds before it writes, while an fsync takes long.
         requirepass: the password of the default user.
         users: ACL users, as in a config file: `alice on >secret ~* &* +@all`.
         tls: also listen on a port for TLS (`tls_url`); ServerFailed if this binary can't.
@@ -136,6 +137,7 @@ class RedisServer:
         self._tls_port = 0
         self._directives = {
             "appendonly": "yes" if appendonly else "no",
+            "appendfsync": "always",
             "maxmemory": str(maxmemory or 0),
             "maxmemory-policy": maxmemory_policy,
             **(options or {}),

@@ -22,12 +22,8 @@ REJOINS_WITHIN = LEASE.ttl + LEASE.grace + 2 * LEASE.heartbeat + 2.0
 
 @pytest.fixture
 def server() -> Iterator[RedisServer]:
-    """A server of this test alone, which remembers.
-
-    Also what came while its disk was slow: with `everysec`, Redis answers before it has written, for up to two seconds.
-    """
-    options = {"repl-diskless-sync-delay": "0", "appendfsync": "always"}
-    with RedisServer(appendonly=True, options=options) as own:
+    """A server of this test alone, which remembers."""
+    with RedisServer(appendonly=True, options={"repl-diskless-sync-delay": "0"}) as own:
         yield own
 
 
