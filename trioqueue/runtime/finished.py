@@ -4,6 +4,7 @@ import base64
 import logging
 import math
 import traceback
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from trioqueue.messages.envelope import Envelope
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.protocol.turn import single_leaf
 from trioqueue.runtime.context import Receipt
-from trioqueue.runtime.instruments import TurnFacts
+from trioqueue.runtime.instruments import Fact
 from trioqueue.stores.contract import Commit, DeadLetter, Withdrawn
 from trioqueue.stores.reports import Queued
 
@@ -52,7 +53,7 @@ class Finished:
     commit: Commit
     local_replies: tuple[tuple[str, bytes], ...] = attrs.field(default=(), repr=False)
     group: bool = False  # it may wait for the next turns
-    facts: tuple[TurnFacts, ...] = attrs.field(default=(), repr=False)  # to be told once it stands
+    facts: Sequence[Fact] = attrs.field(default=(), repr=False)  # to be told once it stands
 
     def ends_group(self) -> bool:
         """Says whether the head stays: nothing can be handled behind it."""
@@ -92,7 +93,8 @@ class Finished:
         if more.settled_cancels:
             commit.settled_cancels = [*commit.settled_cancels, *more.settled_cancels]
         self.local_replies += later.local_replies
-        self.facts += later.facts
+        if later.facts:
+            self.facts = [*self.facts, *later.facts]
 
 
 class Unhandled(partial[Finished | Hold]):

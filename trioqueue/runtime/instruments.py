@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import trio
 
@@ -24,6 +24,11 @@ logger = logging.getLogger("trioqueue.instruments")
 
 UNANSWERED = "unanswered"
 """In place of the outcome of a call: the caller has gone."""
+
+
+Fact: TypeAlias = tuple[str, str, str, float, float] | Callable[[], None]
+"""What is to be told of a turn once it stands: `handled`, as nearly always, by what follows the entity there; else what
+tells it."""
 
 
 class Around(AbstractContextManager[Mapping[str, str] | None]):
@@ -206,6 +211,70 @@ class Instruments(Instrument):
             except Exception as error:
                 self._log_failure("handled", one, error)
 
+    # -------------------------------------------------------------------------------- of one turn
+    def observe(
+        self, entity: Entity, envelope: Envelope, attempt: int, run: Awaitable[Ending | None]
+    ) -> Awaitable[Ending | None]:
+        """Puts round a handler, which is to be awaited at once, what instruments want there; gives what to await."""
+        around = self.handling(entity, envelope.name, envelope.command_id, attempt, envelope.headers)
+        return run if around is None else _observed(around, run)
+
+    def facts_of_end(
+        self,
+        envelope: Envelope | None,
+        outcome: str,
+        accepted_at: float,
+        began: float | None,
+        codec: Codec,
+        sent: Sequence[Outgoing],
+    ) -> list[Fact]:
+        """Lists what there is to tell of a command that leaves its mailbox, with what its handler sends.
+
+        Args:
+            envelope: None: it can't be read.
+            outcome: How it ended.
+            accepted_at: When it was accepted, on the clock of turns.
+            began: When its handler began; None: none ran.
+            codec: Of the envelopes.
+            sent: What its handler sends.
+        """
+        now = self.now()
+        if began is None:
+            began = now
+        waited = max(0.0, began - accepted_at)  # below it by the clocks of two machines
+        name, command_id = (envelope.name, envelope.command_id) if envelope is not None else ("", "")
+        facts: list[Fact] = [(name, command_id, outcome, waited, now - began)]
+        if sent:
+            names = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in sent]
+            facts.insert(0, partial(self.sent_each, names))
+        return facts
+
+    def facts_of_retry(
+        self, entity: Entity, envelope: Envelope, attempt: int, again_in: float, error: BaseException
+    ) -> Sequence[Fact]:
+        """Lists what there is to tell of a command that is tried again."""
+        if not self.active:
+            return ()
+        what = (entity, envelope.name, envelope.command_id, attempt, again_in, type(error).__name__)
+        return (partial(self.failed, *what),)
+
+    def facts_of_death(
+        self, entity: Entity, envelope: Envelope | None, command_id: str, attempts: int, error: BaseException
+    ) -> Sequence[Fact]:
+        """Lists what there is to tell of a command that becomes a dead letter, beside its end."""
+        if not self.active:
+            return ()
+        what = (entity, envelope.name if envelope else "", command_id, attempts, type(error).__name__)
+        return (partial(self.dead, *what),)
+
+    def tell(self, entity: Entity, facts: Iterable[Fact]) -> None:
+        """Tells of an entity's turns what stands now, in order."""
+        for fact in facts:
+            if fact.__class__ is tuple:
+                self.handled(entity, *fact)
+            else:
+                cast("Callable[[], None]", fact)()
+
     def failed(
         self, entity: Entity, command: str, command_id: str, attempt: int, again_in: float, error: str
     ) -> None:
@@ -224,73 +293,14 @@ class Instruments(Instrument):
         self._each("fenced", lambda one: one.fenced(entity))
 
 
-class TurnFacts:
-    """What there is to tell of one turn, once it stands.
-
-    It is made for every command, so nothing is made in advance that few turns need.
-    """
-
-    __slots__ = ("_accepted_at", "_began", "_entity", "_handled", "_instruments", "_last", "_sent")
-
-    def __init__(self, instruments: Instruments, entity: Entity, accepted_at: float) -> None:
-        self._instruments = instruments
-        self._entity = entity
-        self._accepted_at = accepted_at  # its command, on Trio's clock
-        self._began: float | None = None  # its handler
-        self._sent: Sequence[tuple[str, str]] = ()  # types and names of what it sends
-        self._handled: tuple[str, str, str, float, float] | None = None  # None: the command stays
-        self._last: Callable[[], None] | None = None  # tells of a failure, which most have not
-
-    def observe(
-        self, envelope: Envelope, attempt: int, run: Awaitable[Ending | None]
-    ) -> Awaitable[Ending | None]:
-        """Puts round a handler, which is to be awaited at once, what instruments want there; gives what to await."""
-        self._began = self._instruments.now()
-        around = self._instruments.handling(
-            self._entity, envelope.name, envelope.command_id, attempt, envelope.headers
-        )
-        return run if around is None else self._observed(around, run)
-
-    async def _observed(self, around: Around, run: Awaitable[Ending | None]) -> Ending | None:
-        try:
-            ending = await run
-        except BaseException as error:
-            around.leave(error)
-            raise
-        around.leave(_error_of(ending))
-        return ending
-
-    def tell(self) -> None:
-        """Tells it all, in order."""
-        if self._sent:
-            self._instruments.sent_each(self._sent)
-        if self._handled is not None:
-            self._instruments.handled(self._entity, *self._handled)
-        if self._last is not None:
-            self._last()
-
-    def finished(
-        self, envelope: Envelope | None, outcome: str, codec: Codec, sent: Sequence[Outgoing]
-    ) -> None:
-        """Notes that the command leaves its mailbox, with what its handler sends."""
-        now = self._instruments.now()
-        began = now if self._began is None else self._began
-        waited = max(0.0, began - self._accepted_at)  # below it by the clocks of two machines
-        name, command_id = (envelope.name, envelope.command_id) if envelope is not None else ("", "")
-        if sent:
-            self._sent = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in sent]
-        self._handled = (name, command_id, outcome, waited, now - began)
-
-    def failed(self, envelope: Envelope, attempt: int, again_in: float, error: BaseException) -> None:
-        """Notes that the command is tried again."""
-        what = (self._entity, envelope.name, envelope.command_id, attempt, again_in, type(error).__name__)
-        self._last = partial(self._instruments.failed, *what)
-
-    def dead(self, envelope: Envelope | None, command_id: str, attempts: int, error: BaseException) -> None:
-        """Notes that the command becomes a dead letter."""
-        name = envelope.name if envelope else ""
-        what = (self._entity, name, command_id, attempts, type(error).__name__)
-        self._last = partial(self._instruments.dead, *what)
+async def _observed(around: Around, run: Awaitable[Ending | None]) -> Ending | None:
+    try:
+        ending = await run
+    except BaseException as error:
+        around.leave(error)
+        raise
+    around.leave(_error_of(ending))
+    return ending
 
 
 def _overrides(instrument: Instrument, what: str) -> bool:

@@ -11,6 +11,7 @@ work, and does not let go of the entity for being idle.
 import logging
 import math
 import sys
+from functools import partial
 from random import random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -555,7 +556,12 @@ class Worker:
         commit = finished.commit
         if not self._incarnation.trusted():
             raise LeaseLost("the lease can no longer be trusted")
-        self.answer = answer = await self._incarnation.store.commit(self._incarnation.member, commit)
+        meanwhile = None
+        if 0 < commit.pops < len(self.hand):
+            meanwhile = partial(self.turns.read_ahead, self.hand[commit.pops])
+        self.answer = answer = await self._incarnation.store.commit(
+            self._incarnation.member, commit, meanwhile
+        )
         if isinstance(answer, Fenced):
             self.hand = ()
             if (instruments := self._incarnation.instruments).active:
