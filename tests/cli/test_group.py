@@ -13,7 +13,7 @@ from trioqueue.cli.group import trioqueue
 SHARED = {"url", "prefix", "app", "json", "yes"}
 """Options that mean the same everywhere, and have one variable for all commands."""
 
-SHOWS = {("demo",), ("dev",), ("serve",)}
+SHOWS = {("dev",), ("serve",)}
 """Commands that print nothing that a program would read: they put on a show, or log, for which there is --log-json."""
 
 DANGEROUS = {("dead", "discard"), ("dead", "redeliver"), ("purge",)}
