@@ -17,16 +17,15 @@ class Result:
         orders: Those of each phase.
         rows: One a phase.
         found: Pieces that are left of each product.
-        expected: Pieces that must be.
     """
 
     orders: Orders
     rows: list[Row]
     found: Mapping[str, int]
-    expected: Mapping[str, int] = attrs.field(init=False)
 
-    @expected.default
-    def _expected(self) -> Mapping[str, int]:
+    @property
+    def expected(self) -> Mapping[str, int]:
+        """Pieces that must be left of each product."""
         return expected_stock(self.orders)
 
     @property
