@@ -33,7 +33,11 @@ GROUP_BYTES = 262_144
 """Bytes of replies and children after which a group is committed: what a call carries beside others stays small."""
 
 GROUP_PATIENCE = 0.002
-"""Seconds after which a group is committed before its next handler starts: its first callers wait for it."""
+"""Seconds after which a group is committed before its next handler starts where somebody waits for what is in it: a
+caller for its answer, or another entity for what was sent to it."""
+
+LONGEST_GROUP = 0.02
+"""Seconds after which it is committed all the same: so much is done again if the pod dies."""
 
 
 @attrs.frozen
@@ -63,7 +67,8 @@ class Finished:
         """Says whether it may stand with the next turn, where so many bytes were gathered since that time."""
         if not self.group or self.commit.want or self.ends_group():
             return False
-        return size < GROUP_BYTES and trio.current_time() - since < GROUP_PATIENCE
+        patience = GROUP_PATIENCE if size else LONGEST_GROUP
+        return size < GROUP_BYTES and trio.current_time() - since < patience
 
     def size(self) -> int:
         """Counts the bytes of replies and children."""
