@@ -4,7 +4,6 @@ import base64
 import logging
 import math
 import traceback
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -57,7 +56,8 @@ class Finished:
     commit: Commit
     local_replies: tuple[tuple[str, bytes], ...] = attrs.field(default=(), repr=False)
     group: bool = False  # it may wait for the next turns
-    facts: Sequence[Fact] = attrs.field(default=(), repr=False)  # to be told once it stands
+    ended_at: float = 0.0  # when the turn did, on Trio's clock, if that is known: 0: it is not
+    facts: list[Fact] | None = attrs.field(default=None, repr=False)  # to be told once it stands
 
     def ends_group(self) -> bool:
         """Says whether the head stays: nothing can be handled behind it."""
@@ -68,7 +68,7 @@ class Finished:
         if not self.group or self.commit.want or self.ends_group():
             return False
         patience = GROUP_PATIENCE if size else LONGEST_GROUP
-        return size < GROUP_BYTES and trio.current_time() - since < patience
+        return size < GROUP_BYTES and (self.ended_at or trio.current_time()) - since < patience
 
     def size(self) -> int:
         """Counts the bytes of replies and children."""
@@ -98,8 +98,10 @@ class Finished:
         if more.settled_cancels:
             commit.settled_cancels = [*commit.settled_cancels, *more.settled_cancels]
         self.local_replies += later.local_replies
-        if later.facts:
-            self.facts = [*self.facts, *later.facts]
+        if self.facts is None:
+            self.facts = later.facts
+        elif later.facts:
+            self.facts += later.facts
 
 
 class Unhandled(partial[Finished | Hold]):

@@ -17,6 +17,7 @@ from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, entity_of, info_of
 from trioqueue.messages.envelope import Envelope, decode_envelope
 from trioqueue.protocol.instrument import HandlerCancelled, Instrument, SentBy
+from trioqueue.protocol.outcome import WORDS, Outcome
 from trioqueue.protocol.turn import Cancelled, Ending, Expired, Raised, Returned, single_leaf
 from trioqueue.stores.contract import Outgoing
 
@@ -26,9 +27,12 @@ UNANSWERED = "unanswered"
 """In place of the outcome of a call: the caller has gone."""
 
 
-Fact: TypeAlias = tuple[str, str, str, float, float] | Callable[[], None]
-"""What is to be told of a turn once it stands: `handled`, as nearly always, by what follows the entity there; else what
-tells it."""
+Fact: TypeAlias = tuple[Envelope | None, Outcome, float, float | None, float] | Callable[[], None]
+"""What is to be told of a turn once it stands.
+
+As nearly always, that a command has left its mailbox: its envelope, if it can be read, its outcome, and when it was
+accepted, when its handler began, if one did, and when the turn ended, by the clock of turns.  Else what tells it.
+"""
 
 
 class Around(AbstractContextManager[Mapping[str, str] | None]):
@@ -96,7 +100,8 @@ class Instruments(Instrument):
         self.now = now
         # Of `active`, those that override a method, by its name; filled as methods are asked for.
         self._wanting: dict[str, list[Instrument]] = {}
-        self._want_handled = self.wanting("handled")  # which is told of every command
+        # Those of them that are told of every command, and asked about every handler.
+        self._want_handled, self.want_handling = self.wanting("handled"), self.wanting("handling")
         self._failed: set[tuple[int, str]] = set()  # what was logged: which instrument, and its method
 
     def switch(self, instrument: Instrument, *, on: bool) -> None:
@@ -106,7 +111,7 @@ class Instruments(Instrument):
         elif not on and instrument in self.active:
             self.active.remove(instrument)
         self._wanting = {}  # and not changed, as one of them may be switched off by what it is told
-        self._want_handled = self.wanting("handled")
+        self._want_handled, self.want_handling = self.wanting("handled"), self.wanting("handling")
 
     def wanting(self, what: str) -> list[Instrument]:
         """Lists those that override a method: the others have nothing to be told."""
@@ -176,8 +181,6 @@ class Instruments(Instrument):
     def handling(
         self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
     ) -> Around | None:
-        if not self.wanting("handling"):
-            return None
         return self._around(
             "handling", lambda one: one.handling(entity, command, command_id, attempt, headers), adds=False
         )
@@ -189,6 +192,12 @@ class Instruments(Instrument):
         """Tells of several commands, given by type and name."""
         for (entity_type, command), count in Counter(names).items():
             self.sent(entity_type, command, count)
+
+    def sent_these(self, commands: Iterable[Command[Any]]) -> None:
+        """Tells of several commands; they are counted by their classes, which takes no step in Python for each."""
+        for cls, count in Counter(map(type, commands)).items():
+            info = info_of(cls)
+            self.sent(info.entity, info.name, count)
 
     def called(self, entity_type: str, command: str, outcome: str, seconds: float) -> None:
         self._each("called", lambda one: one.called(entity_type, command, outcome, seconds))
@@ -202,15 +211,6 @@ class Instruments(Instrument):
     def handed_off(self, entity: Entity) -> None:
         self._each("handed_off", lambda one: one.handed_off(entity))
 
-    def handled(
-        self, entity: Entity, command: str, command_id: str, outcome: str, waited: float, duration: float
-    ) -> None:
-        for one in self._want_handled:  # as `_each` does, without a call that every command would pay for
-            try:
-                one.handled(entity, command, command_id, outcome, waited, duration)
-            except Exception as error:
-                self._log_failure("handled", one, error)
-
     # -------------------------------------------------------------------------------- of one turn
     def observe(
         self, entity: Entity, envelope: Envelope, attempt: int, run: Awaitable[Ending | None]
@@ -219,61 +219,48 @@ class Instruments(Instrument):
         around = self.handling(entity, envelope.name, envelope.command_id, attempt, envelope.headers)
         return run if around is None else _observed(around, run)
 
-    def facts_of_end(
-        self,
-        envelope: Envelope | None,
-        outcome: str,
-        accepted_at: float,
-        began: float | None,
-        codec: Codec,
-        sent: Sequence[Outgoing],
-    ) -> list[Fact]:
-        """Lists what there is to tell of a command that leaves its mailbox, with what its handler sends.
-
-        Args:
-            envelope: None: it can't be read.
-            outcome: How it ended.
-            accepted_at: When it was accepted, on the clock of turns.
-            began: When its handler began; None: none ran.
-            codec: Of the envelopes.
-            sent: What its handler sends.
-        """
-        now = self.now()
-        if began is None:
-            began = now
-        waited = max(0.0, began - accepted_at)  # below it by the clocks of two machines
-        name, command_id = (envelope.name, envelope.command_id) if envelope is not None else ("", "")
-        facts: list[Fact] = [(name, command_id, outcome, waited, now - began)]
-        if sent:
-            names = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in sent]
-            facts.insert(0, partial(self.sent_each, names))
-        return facts
+    def fact_of_children(self, codec: Codec, children: Sequence[Outgoing]) -> Fact:
+        """Makes what there is to tell of the commands that a handler sends."""
+        names = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in children]
+        return partial(self.sent_each, names)
 
     def facts_of_retry(
         self, entity: Entity, envelope: Envelope, attempt: int, again_in: float, error: BaseException
-    ) -> Sequence[Fact]:
+    ) -> list[Fact]:
         """Lists what there is to tell of a command that is tried again."""
         if not self.active:
-            return ()
+            return []
         what = (entity, envelope.name, envelope.command_id, attempt, again_in, type(error).__name__)
-        return (partial(self.failed, *what),)
+        return [partial(self.failed, *what)]
 
     def facts_of_death(
         self, entity: Entity, envelope: Envelope | None, command_id: str, attempts: int, error: BaseException
-    ) -> Sequence[Fact]:
+    ) -> list[Fact]:
         """Lists what there is to tell of a command that becomes a dead letter, beside its end."""
         if not self.active:
-            return ()
+            return []
         what = (entity, envelope.name if envelope else "", command_id, attempts, type(error).__name__)
-        return (partial(self.dead, *what),)
+        return [partial(self.dead, *what)]
 
     def tell(self, entity: Entity, facts: Iterable[Fact]) -> None:
         """Tells of an entity's turns what stands now, in order."""
-        for fact in facts:
-            if fact.__class__ is tuple:
-                self.handled(entity, *fact)
-            else:
-                cast("Callable[[], None]", fact)()
+        handled = self._want_handled
+        for fact in cast("Iterable[Any]", facts):  # one look at a class tells them apart
+            if fact.__class__ is not tuple:
+                fact()
+                continue
+            # Done for every command: no call but that of the instrument.
+            envelope, outcome, accepted, began, ended = fact
+            if began is None:
+                began = ended
+            waited = began - accepted if began > accepted else 0.0  # below it by the clocks of two machines
+            name, command_id = (envelope.name, envelope.command_id) if envelope is not None else ("", "")
+            word = WORDS[outcome.kind]
+            for one in handled:
+                try:
+                    one.handled(entity, name, command_id, word, waited, ended - began)
+                except Exception as error:
+                    self._log_failure("handled", one, error)
 
     def failed(
         self, entity: Entity, command: str, command_id: str, attempt: int, again_in: float, error: str

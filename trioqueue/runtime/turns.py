@@ -156,8 +156,7 @@ class Turns:
         self._gathered: Finished | None = None
         self._ahead, self._gathered_at, self._size = 0, 0.0, 0
         # What is known of the head alone; zeros once the head of the last claim was settled.
-        self._attempts = self._crashes = self._unknown_us = 0
-        self._proven = False
+        self._attempts, self._crashes, self._unknown_us, self._proven = 0, 0, 0, False
         self._now_us, self._fetched_at = 0, 0.0  # store time of the last batch, and our time when it came
         self._running: tuple[Running, ...] = ()  # whose handlers run
         self.cancels: Set[str] = NO_CANCELS  # commands whose callers have gone, as far as we were told
@@ -227,8 +226,7 @@ class Turns:
             self._instruments.tell(self._entity, finished.facts)
 
     def _forget_head(self) -> None:
-        self._attempts = self._crashes = self._unknown_us = 0
-        self._proven = False
+        self._attempts, self._crashes, self._unknown_us, self._proven = 0, 0, 0, False
 
     # -------------------------------------------------------------------------------- a group
     def ahead(self) -> int:
@@ -390,7 +388,8 @@ class Turns:
         run: Awaitable[Ending | None] = running.run(self._live, provided, scope)
         if (instruments := self._instruments).active:
             running.began = instruments.now()
-            run = instruments.observe(self._entity, running.envelope, running.known_by[2], run)
+            if instruments.want_handling:
+                run = instruments.observe(self._entity, running.envelope, running.known_by[2], run)
         try:
             return await run
         finally:
@@ -568,7 +567,7 @@ class Turns:
         finished = self._finish(envelope, outcome, want)
         finished.commit.dead = (letter,)
         what = (self._entity, envelope, command_id, self._attempts + 1, single_leaf(error))
-        finished.facts = (*finished.facts, *self._instruments.facts_of_death(*what))
+        finished.facts = [*(finished.facts or ()), *self._instruments.facts_of_death(*what)]
         return finished
 
     def _finish(
@@ -584,8 +583,10 @@ class Turns:
             if envelope.command_id in self.cancels:
                 commit.settled_cancels = (envelope.command_id,)
         if (told := self._instruments).active:
-            times = self._accepted, self._began
-            finished.facts = told.facts_of_end(envelope, outcome.kind.value, *times, self._codec, children)
+            finished.ended_at = ended = told.now()
+            finished.facts = [(envelope, outcome, self._accepted, self._began, ended)]
+            if children:
+                finished.facts.insert(0, told.fact_of_children(self._codec, children))
         return finished
 
     def _answer(self, finished: Finished, envelope: Envelope, outcome: Outcome) -> None:
