@@ -368,13 +368,13 @@ class Turns:
         make = partial(self._context, settle)
         return Running(queued, envelope, bound, command, until, known_by, nursery, slot, make)
 
+    @trio.lowlevel.disable_ki_protection  # as users' validators may run for ever
     def read_ahead(self, queued: Queued) -> None:
         """Decodes a command before its turn, while there is time for it; what is wrong with it is said in its turn."""
         service = self.service
         try:
             envelope = decode_envelope(self._codec, self._entity, queued.data)
-            bound = service.bound_of(envelope.name)
-            if bound is not None:
+            if (bound := service.bound_of(envelope.name)) is not None:
                 self._read = queued, envelope, service.command_in(envelope, bound)
         except TrioqueueError:
             self._read = None

@@ -532,7 +532,7 @@ class Worker:
         match taken:
             case Finished():
                 if settled := turns.gather(taken):
-                    await self.commit(settled)
+                    await self.commit(settled, read_ahead=True)
             case Stopped():
                 self.hand = ()
                 self.answer = self.settling.take_answer()
@@ -553,13 +553,16 @@ class Worker:
         finally:
             self._slot_scope = None
 
-    async def commit(self, finished: Finished) -> CommitAnswer:
-        """Makes a turn stand and takes the next ones in hand; empty-handed, the answer says what to wait for."""
+    async def commit(self, finished: Finished, *, read_ahead: bool = False) -> CommitAnswer:
+        """Makes a turn stand and takes the next ones in hand; empty-handed, the answer says what to wait for.
+
+        `read_ahead`: nobody has begun with the next one, so it may be decoded meanwhile.
+        """
         commit = finished.commit
         if not self._incarnation.trusted():
             raise LeaseLost("the lease can no longer be trusted")
-        more = 0 < commit.pops < len(self.hand)
-        meanwhile = partial(self.turns.read_ahead, self.hand[commit.pops]) if more else None
+        read_ahead = read_ahead and 0 < commit.pops < len(self.hand)
+        meanwhile = partial(self.turns.read_ahead, self.hand[commit.pops]) if read_ahead else None
         store, member = self._incarnation.store, self._incarnation.member
         self.answer = answer = await store.commit(member, commit, meanwhile)
         if isinstance(answer, Fenced):

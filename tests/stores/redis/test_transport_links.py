@@ -3,7 +3,7 @@
 import socket
 import struct
 import time
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -258,6 +258,10 @@ async def test_silence_is_noticed_though_nothing_else_happens(clean_redis: Redis
         nursery.cancel_scope.cancel()
 
 
+async def in_a_thread(serve: Callable[[socket.socket], None], listener: socket.socket) -> None:
+    await trio.to_thread.run_sync(serve, listener, abandon_on_cancel=True)
+
+
 async def test_nothing_of_a_stream_in_doubt_answers_what_is_written_early() -> None:
     def serve(listener: socket.socket) -> None:
         for _ in range(ROUNDS):
@@ -279,7 +283,7 @@ async def test_nothing_of_a_stream_in_doubt_answers_what_is_written_early() -> N
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(partial(trio.to_thread.run_sync, serve, listener, abandon_on_cancel=True))
+            nursery.start_soon(in_a_thread, serve, listener)
             for _ in range(ROUNDS):  # whose turn comes first, the writer's or ours, is a matter of luck
                 got: list[object] = []
                 async with opened(url) as transport:
@@ -304,8 +308,8 @@ async def test_why_a_link_broke_is_known_though_no_task_has_met_it() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(partial(trio.to_thread.run_sync, serve, listener, abandon_on_cancel=True))
+        nursery.start_soon(in_a_thread, serve, listener)
         async with opened(url) as transport:
-            transport.submit(pack(("ECHO", 1)), lambda _: None)
+            transport.submit(pack(("ECHO", 1)), list[object]().append)
             await until(lambda: not transport.statistics().connected)
             assert "Connection reset by peer" in repr(transport)
