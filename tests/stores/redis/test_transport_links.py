@@ -313,3 +313,30 @@ async def test_why_a_link_broke_is_known_though_no_task_has_met_it() -> None:
             transport.submit(pack(("ECHO", 1)), list[object]().append)
             await until(lambda: not transport.statistics().connected)
             assert "Connection reset by peer" in repr(transport)
+
+
+async def test_what_a_delivery_raises_is_told_though_the_link_ends_with_it() -> None:
+    def serve(listener: socket.socket) -> None:
+        link, _ = listener.accept()
+        with link, listener:
+            link.recv(65_536)
+            link.sendall(HELLO + GOOD_INFO + b"+PONG\r\n")
+            link.recv(65_536)
+            link.sendall(b"+first\r\n")
+
+    def deliver(_reply: object) -> None:
+        raise ValueError("of the delivery")
+
+    async def run(port: int) -> None:
+        async with opened(f"redis://127.0.0.1:{port}") as transport:
+            await trio.testing.wait_all_tasks_blocked()
+            transport.submit(pack(("ECHO", 1)), deliver)
+            transport.write_early()
+            time.sleep(0.01)  # noqa: ASYNC251 - until reply and end have come
+            await trio.sleep_forever()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(in_a_thread, serve, listener)
+        with pytest.raises(ValueError, match="of the delivery"), trio.fail_after(5):
+            await run(listener.getsockname()[1])

@@ -110,7 +110,9 @@ class Transport(trio.abc.Instrument):
         )
         # The present link, while the reader waits for more: then what has come may be read without it.
         self._waiting_link: Link | None = None
-        self._crash: BaseException | None = None  # what was met between two rounds; raised by the writer
+        self._crash: BaseException | None = (
+            None  # what was met between two rounds; raised by the writer, or once its link has ended
+        )
         self._token = trio.lowlevel.current_trio_token()
         self._silence = SilenceWatch(self._backlog.in_flight, reply_timeout)
         # What serves the present link; None while there is none.
@@ -403,6 +405,8 @@ class Transport(trio.abc.Instrument):
             self._serving = nursery.cancel_scope
             for part in (self._write, self._read, self._watch_silence):
                 nursery.start_soon(until_doubt, part)
+        if self._crash is not None:
+            raise self._crash  # the link has ended before the writer had its turn
         self._serving = None
         self._connected = False
         self._backlog.take_back()
