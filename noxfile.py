@@ -39,7 +39,8 @@ PARTS = {
     "redis_versions": [*SHARED_OUT, STORE_TESTS, *without(*CLOCKLESS_TESTS)],
     "simulation": [*SHARED_OUT, *CLOCKLESS_TESTS],
     "processes": [*SHARED_OUT, *PROCESS_TESTS],
-    "faults": [FAULT_TESTS],
+    "faults": [*SHARED_OUT, FAULT_TESTS, *without(SOAK_TEST)],
+    "chaos": [SOAK_TEST],  # its fleet of processes has the machine for itself
     "others": [*SHARED_OUT, *without(*IN_PARTS)],
 }
 """What pytest is told for each part of the tests, which together are all: nothing runs twice."""
@@ -66,10 +67,11 @@ def run_all(session: nox.Session, runs: Sequence[Sequence[str]], **env: str) -> 
     return failed
 
 
-def run_part(session: nox.Session, name: str) -> None:
-    """Runs one part of the tests."""
+def run_part(session: nox.Session, *names: str) -> None:
+    """Runs what belongs to one part of the tests."""
     install(session)
-    session.run("pytest", *PARTS[name], *session.posargs)
+    for name in names:
+        session.run("pytest", *PARTS[name], *session.posargs)
 
 
 @nox.session
@@ -133,7 +135,7 @@ def processes(session: nox.Session) -> None:
 @nox.session(default=False)
 def faults(session: nox.Session) -> None:
     """Runs every fault against every request, link, Redis and handler, and a minute of chaos."""
-    run_part(session, "faults")
+    run_part(session, "faults", "chaos")
 
 
 @nox.session(default=False)
@@ -167,8 +169,8 @@ def soak(session: nox.Session) -> None:
     # What fails is in the report, and the rest is run all the same.
     failed = run_all(session, [["tests/model"]], TRIOQUEUE_MODEL_DEPTH="2")
     for version in str(versions).split():
-        failed += run_all(session, [[FAULT_TESTS, *without(SOAK_TEST)]], TRIOQUEUE_REDIS=version)
-    failed += run_all(session, [[SOAK_TEST]], TRIOQUEUE_SOAK_SECONDS="1800")
+        failed += run_all(session, [PARTS["faults"]], TRIOQUEUE_REDIS=version)
+    failed += run_all(session, [PARTS["chaos"]], TRIOQUEUE_SOAK_SECONDS="1800")
     failed += run_all(
         session, [PARTS["simulation"]], TRIOQUEUE_SEEDS="0-2999", TRIOQUEUE_HYPOTHESIS_EXAMPLES="500"
     )
