@@ -4,6 +4,7 @@ A command so started is a process like any other, with arguments, environment, f
 Python ends.  What it is spared are the imports, which are nine tenths of what most verbs do.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -118,6 +119,7 @@ def become(standard: Sequence[int], args: Sequence[str], cwd: str, env: Mapping[
 if __name__ == "__main__":
     from trioqueue.cli import errors, group  # noqa: F401 - for those that are forked
 
+    gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, and for commands that run
     with socket.socket(fileno=int(sys.argv[1])) as asked:
         keep_starting(asked)
