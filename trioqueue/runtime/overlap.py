@@ -109,6 +109,7 @@ class Overlap:
             scope.leave(error)
             raise
         finally:
+            scope.end()
             slot.end()
             self._leaving.discard(one.running.queued.data)
         self._worker.tell_news()

@@ -41,7 +41,7 @@ class TurnScope:
     def __init__(self) -> None:
         self._scope: trio.CancelScope | None = None  # entered; None: there is none
         self.running: Running | None = None  # whose handler runs
-        self.task = trio.lowlevel.current_task()
+        self.task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
         # What was open before: tasks in there are part of no turn.
         self.outside = tuple(self.task.child_nurseries)
         _scope_of_task.set(self)
@@ -67,6 +67,10 @@ class TurnScope:
         return bool(
             scope.__exit__(type(error) if error else None, error, error.__traceback__ if error else None)
         )
+
+    def end(self) -> None:
+        """Lets go of its task, which refers to this through its context: a cycle, for the garbage collector to find."""
+        self.task = None
 
 
 _scope_of_task: contextvars.ContextVar[TurnScope | None] = contextvars.ContextVar(

@@ -500,6 +500,7 @@ class Worker:
                 if why := await self.until_claimed():
                     return why
         finally:
+            scope.end()
             self._nursery = None
 
     async def _take(self, provided: Any, scope: TurnScope) -> str | None:

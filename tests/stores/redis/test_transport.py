@@ -339,11 +339,15 @@ async def test_leaving_ends_what_is_outstanding(clean_redis: RedisServer) -> Non
 
 async def test_cancelling_the_block_ends_what_is_outstanding(clean_redis: RedisServer) -> None:
     got: list[object] = []
-    with trio.CancelScope() as scope:
-        async with opened(clean_redis) as transport:
-            transport.submit(pack(("ECHO", 1)), got.append)
-            scope.cancel()
-            await transport.call("PING")
+    try:
+        with trio.CancelScope() as scope:
+            async with opened(clean_redis) as transport:
+                clean_redis.pause()
+                transport.submit(pack(("ECHO", 1)), got.append)
+                scope.cancel()
+                await transport.call("PING")
+    finally:
+        clean_redis.resume()
 
     assert scope.cancelled_caught
     assert [type(reply) for reply in got] == [Closed]

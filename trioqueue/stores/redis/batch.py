@@ -7,6 +7,7 @@ harms nobody else, and only then is the error its own.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence, Sized
+from functools import partial
 from typing import TypeAlias, TypeVar, cast
 
 import attrs
@@ -203,29 +204,25 @@ class Batcher:
             load.add(section.group)
         low = min(self.low(), *(section.group.sequence for section in sections))
         packed = self._pack(self._send_script, load.keys(), load.arguments(low, member))
+        self._ask(self._send_script, packed, partial(self._sent, sections, load.wished))
 
-        def deliver(reply: object) -> None:
-            if isinstance(reply, Exception):
-                self._send_failed(sections, packed, reply, deliver)
-                return
-            words = words_of(reply)
-            claims = dict(zip(load.wished, map(send_claim_answer, words[len(sections) :]), strict=True))
-            for section, word in zip(sections, words, strict=False):
-                section.claims(claims[wish.entity] for wish in section.wishes)
-                answer = send_answer(section.group, cast("bytes", word))
-                if isinstance(answer, MailboxFull):
-                    self._void(section, answer)  # an earlier copy may still find room
-                else:
-                    self.settle(section.group)
-                    section.answer(answer)
-
-        self._transport.submit(packed, deliver)
-
-    def _send_failed(
-        self, sections: list[SendSection], packed: bytes, error: Exception, deliver: Answer
-    ) -> None:
-        if self._loaded_again(self._send_script, packed, error, deliver, None):
+    def _sent(self, sections: list[SendSection], wished: Sequence[Entity], reply: object) -> None:
+        if isinstance(reply, Exception):
+            self._send_failed(sections, reply)
             return
+        words = words_of(reply)
+        claims = dict(zip(wished, map(send_claim_answer, words[len(sections) :]), strict=True))
+        for section, word in zip(sections, words, strict=False):
+            if section.wishes:
+                section.claims(claims[wish.entity] for wish in section.wishes)
+            answer = send_answer(section.group, cast("bytes", word))
+            if isinstance(answer, MailboxFull):
+                self._void(section, answer)  # an earlier copy may still find room
+            else:
+                self.settle(section.group)
+                section.answer(answer)
+
+    def _send_failed(self, sections: list[SendSection], error: Exception) -> None:
         refused = isinstance(error, redis.exceptions.RedisError)
         if refused and len(sections) > 1:
             for section in sections:
@@ -246,18 +243,13 @@ class Batcher:
         """Spends the number of a refused group before it is told so, as an earlier copy may have been taken."""
         keys = self._keys.sequences(self._producer)
         packed = self._pack(self._void_script, [*keys], [self.low(), section.group.sequence])
+        self._ask(self._void_script, packed, partial(self._voided, section, error))
 
-        def deliver(answer: object) -> None:
-            if isinstance(answer, Exception) and self._loaded_again(
-                self._void_script, packed, answer, deliver, None
-            ):
-                return
-            self.settle(section.group)
-            # A denial may have stopped the script behind the noting of the number and before the push.
-            taken = answer == b"ACCEPTED" and not isinstance(error, AccessDenied)
-            section.answer(True if taken else error)
-
-        self._transport.submit(packed, deliver)
+    def _voided(self, section: SendSection, error: Exception, answer: object) -> None:
+        self.settle(section.group)
+        # A denial may have stopped the script behind the noting of the number and before the push.
+        taken = answer == b"ACCEPTED" and not isinstance(error, AccessDenied)
+        section.answer(True if taken else error)
 
     def settle(self, group: Group) -> None:
         """Forgets a group that is neither asked again nor voided any more."""
@@ -301,26 +293,23 @@ class Batcher:
 
     def _call_for(self, what: Script, sections: Sequence[MemberSection], packed: bytes) -> None:
         """Sends a call of an incarnation, which never goes to another server than the one it registered with."""
-        server = sections[0].member.generation
+        self._ask(what, packed, partial(self._answered, sections), server=sections[0].member.generation)
 
-        def deliver(answer: object) -> None:
-            if isinstance(answer, Exception):
-                if self._loaded_again(what, packed, answer, deliver, server):
-                    return
-                if len(sections) > 1 and isinstance(answer, redis.exceptions.RedisError):
-                    self._alone(sections)
-                    return
-                answer = user_error(answer, self._address)
-            if isinstance(answer, list):
-                answers = cast("list[object]", answer)
-                for section, one in zip(sections, answers, strict=True):
-                    section.answer(one)
-            else:  # one word, or one error, for all
-                assert len(sections) == 1 or isinstance(answer, Exception) or answer in REFUSALS, answer
-                for section in sections:
-                    section.answer(answer)
-
-        self._transport.submit(packed, deliver, server=server)
+    def _answered(self, sections: Sequence[MemberSection], answer: object) -> None:
+        if isinstance(answer, list):
+            answers = cast("list[object]", answer)
+            for section, one in zip(sections, answers, strict=True):
+                section.answer(one)
+            return
+        if isinstance(answer, Exception):
+            if len(sections) > 1 and isinstance(answer, redis.exceptions.RedisError):
+                self._alone(sections)
+                return
+            answer = user_error(answer, self._address)
+        else:  # one word for all
+            assert len(sections) == 1 or answer in REFUSALS, answer
+        for section in sections:
+            section.answer(answer)
 
     def _alone(self, sections: Sequence[MemberSection]) -> None:
         for section in sections:
@@ -336,15 +325,40 @@ class Batcher:
     def _pack(self, what: Script, keys: list[str], arguments: list[object]) -> bytes:
         return what.call(self._keys, keys, arguments)
 
-    def _loaded_again(
-        self, what: Script, packed: bytes, error: Exception, deliver: Answer, server: str | None
-    ) -> bool:
-        """Where the server has forgotten its scripts: loads this one and asks once more; True: it does."""
-        if not isinstance(error, redis.exceptions.NoScriptError):
-            return False
-        self._transport.submit(what.load(), lambda _: None, server=server)
-        self._transport.submit(packed, deliver, server=server)
-        return True
+    def _ask(self, what: Script, packed: bytes, take: Answer, server: str | None = None) -> None:
+        self._transport.submit(
+            packed, _Call(self._transport, what, packed, take, server).deliver, server=server
+        )
+
+
+class _Call:
+    """One call on its way: a server that has forgotten its scripts is given this one, and asked once more.
+
+    No closure, which to ask again would have to know itself: one such cycle a call, and the garbage collector would
+    look through all entities of a pod again and again.
+    """
+
+    __slots__ = ("_packed", "_server", "_take", "_transport", "_what")
+
+    def __init__(
+        self, transport: Transport, what: Script, packed: bytes, take: Answer, server: str | None
+    ) -> None:
+        self._transport = transport
+        self._what = what
+        self._packed = packed
+        self._take = take  # what is not that error goes here
+        self._server = server
+
+    def deliver(self, reply: object) -> None:
+        if isinstance(reply, redis.exceptions.NoScriptError):
+            self._transport.submit(self._what.load(), _drop, server=self._server)
+            self._transport.submit(self._packed, self.deliver, server=self._server)
+        else:
+            self._take(reply)
+
+
+def _drop(_reply: object) -> None:
+    """Takes what nobody has to look at."""
 
 
 SectionT = TypeVar("SectionT", SendSection, ClaimSection, CommitSection, ReleaseSection)

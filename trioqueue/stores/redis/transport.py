@@ -7,6 +7,8 @@
 - The **writer** sends everything queued since its last write as one piece, so a busy process needs few writes.
 - The **reader** hands each reply to the oldest request in flight: Redis answers in order, and nothing else ties the
   two together.
+- Both have their work done for them where that needs no waiting: `before_io_wait` writes and `after_io_wait` reads
+  between two rounds of Trio's tasks, so that a request costs one round and not three.
 - The **watch** (`silence.py`) looks whether replies still come.
 - The **keeper** opens a new link when one of the three doubts the old one: its end, an error, bytes that are no reply,
   a reply that nobody asked for, silence.  A stream in doubt is never used again, since with one reply too many or too
@@ -21,6 +23,7 @@ requests older than `unanswered` seconds are given up, so nobody waits for ever.
 """
 
 import random
+import select
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -41,6 +44,8 @@ from trioqueue.stores.service_nursery import open_service_nursery
 
 FIRST_PAUSE = 0.02
 """Seconds before the first attempt to reconnect: a restarting Redis is back within 35 ms."""
+
+HAS_EPOLL = hasattr(select, "epoll")
 
 LONGEST_PAUSE = 1.0
 """Seconds between attempts at most: as long as a heartbeat, so that a server that is back is soon noticed."""
@@ -103,7 +108,9 @@ class Transport(trio.abc.Instrument):
         self._rest = (
             b""  # of what was written without the writer and did not all go out; the writer sends it first
         )
-        self._crash: BaseException | None = None  # what `before_io_wait` met; raised by the writer
+        # The present link, while the reader waits for more: then what has come may be read without it.
+        self._waiting_link: Link | None = None
+        self._crash: BaseException | None = None  # what was met between two rounds; raised by the writer
         self._token = trio.lowlevel.current_trio_token()
         self._silence = SilenceWatch(self._backlog.in_flight, reply_timeout)
         # What serves the present link; None while there is none.
@@ -208,8 +215,29 @@ class Transport(trio.abc.Instrument):
                 return
         except BaseException as error:
             self._crash = error  # an instrument that raises is only taken off, without a word to us
+        self._call_writer()
+
+    def _call_writer(self) -> None:
         self._idle_link = None  # until the writer sits again, nothing is written behind its back
         self._token.run_sync_soon(self._writer.wake)
+
+    def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
+        """Reads what has come; Trio calls it before a round of tasks, so who is answered has its turn in this one.
+
+        Only with epoll: what is delivered here may cancel tasks that wait for the very events which Trio has in hand.
+        """
+        link = self._waiting_link
+        if link is None or not self._backlog.in_flight or not HAS_EPOLL:
+            return
+        try:
+            data = link.wire.receive_nowait()
+            if data and (doubt := self._take_replies(link, data)):
+                self.renew(doubt)
+        except WireBroken:
+            pass  # the reader meets the same
+        except BaseException as error:
+            self._crash = error
+            self._call_writer()
 
     def _write_at_once(self, wire: Wire) -> bool:
         """Writes all that is queued, if that needs neither waiting nor waking; False: the writer is to see to it."""
@@ -297,28 +325,35 @@ class Transport(trio.abc.Instrument):
     async def _read(self, link: Link) -> str:
         for push in link.pushes:
             self._take_push(push)
-        gets, in_flight = link.parser.gets, self._backlog.in_flight
-        while True:
-            # The greeting may have left bytes in the parser, so parse first.
-            while True:
-                try:
-                    reply: object = gets()
-                except hiredis.ProtocolError as error:
-                    return f"it sent what is no reply: {error}"
-                if reply is NOT_ENOUGH:
-                    break
-                if isinstance(reply, hiredis.PushNotification):
-                    self._take_push(reply)
-                elif in_flight:
-                    in_flight.popleft().deliver(reply)
-                else:
-                    return "it sent a reply that nobody had asked for"
+        data = b""  # the greeting may have left bytes in the parser
+        while not (doubt := self._take_replies(link, data)):
+            self._waiting_link = link
             try:
                 data = await link.wire.receive()
             except WireBroken as error:
                 return str(error)
-            self._bytes_in += len(data)
-            link.parser.feed(data)
+            finally:
+                self._waiting_link = None
+        return doubt
+
+    def _take_replies(self, link: Link, data: bytes) -> str:
+        """Hands on all that has come whole by now, in order; says what makes the link doubtful, if anything does."""
+        self._bytes_in += len(data)
+        link.parser.feed(data)
+        gets, in_flight = link.parser.gets, self._backlog.in_flight
+        while True:
+            try:
+                reply: object = gets()
+            except hiredis.ProtocolError as error:
+                return f"it sent what is no reply: {error}"
+            if reply is NOT_ENOUGH:
+                return ""
+            if isinstance(reply, hiredis.PushNotification):
+                self._take_push(reply)
+            elif in_flight:
+                in_flight.popleft().deliver(reply)
+            else:
+                return "it sent a reply that nobody had asked for"
 
     async def _watch_silence(self, link: Link) -> str:
         return await self._silence.wait(link.wire)

@@ -52,6 +52,10 @@ class Wire(Protocol):
         """Waits for at least one byte; raises WireBroken at the end of the stream.  Cancelled, it has read nothing."""
         ...
 
+    def receive_nowait(self) -> bytes:
+        """Gives what has come by now, while a task waits in `receive`; raises WireBroken.  b"": that task takes it."""
+        ...
+
     def close(self) -> None:
         """Closes the connection at once, without a farewell."""
         ...
@@ -63,6 +67,9 @@ class SocketWire:
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(0)
         self._socket = sock
+        self._drained = (
+            False  # all that had come when Trio looked last was taken without the task that waits for it
+        )
         self.moved_at = time.monotonic()
 
     async def send(self, data: bytes) -> None:
@@ -89,7 +96,10 @@ class SocketWire:
 
     async def receive(self) -> bytes:
         while True:
+            self._drained = False
             await trio.lowlevel.wait_readable(self._socket)
+            if self._drained:
+                continue
             try:
                 data = self._socket.recv(RECEIVE_BYTES)
             except BlockingIOError:
@@ -100,6 +110,18 @@ class SocketWire:
                 raise WireBroken("the server closed the connection")
             self.moved_at = time.monotonic()
             return data
+
+    def receive_nowait(self) -> bytes:
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise WireBroken(reason(error)) from error
+        if data:
+            self.moved_at = time.monotonic()
+            self._drained = len(data) < RECEIVE_BYTES
+        return data  # at the end of the stream b"": the task finds the same
 
     def close(self) -> None:
         self._socket.close()
@@ -128,6 +150,9 @@ class TlsWire:
             raise WireBroken("the server closed the connection")
         self.moved_at = time.monotonic()
         return bytes(data)
+
+    def receive_nowait(self) -> bytes:
+        return b""  # likewise
 
     def close(self) -> None:
         self._stream.transport_stream.socket.close()

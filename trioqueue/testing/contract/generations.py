@@ -86,7 +86,9 @@ async def check_nothing_is_claimed_or_committed_in_quarantine(harness: StoreHarn
             await live(harness, SILENT_AFTER - LEASE.heartbeat, pod)
             await sender.store.state(A)  # a round trip
             found = await see(harness, A)
-            assert (found.owner, found.epoch) == (old_silent.incarnation, old.epoch), "the server lost the claim"
+            assert (found.owner, found.epoch) == (old_silent.incarnation, old.epoch), (
+                "the server lost the claim"
+            )
             assert not done.is_set(), "the quarantine lasts a ttl and a grace"
             await harness.advance(LEASE.heartbeat + 2)
             await pod.report()
