@@ -39,7 +39,8 @@ PARTS = {
     "redis_versions": [*SHARED_OUT, STORE_TESTS, *without(*CLOCKLESS_TESTS)],
     "simulation": [*SHARED_OUT, *CLOCKLESS_TESTS],
     "processes": [*SHARED_OUT, *PROCESS_TESTS],
-    "faults": [*SHARED_OUT, FAULT_TESTS, *without(SOAK_TEST)],
+    # Two thirds of their time they wait.
+    "faults": ["--numprocesses=3", "--dist=worksteal", FAULT_TESTS, *without(SOAK_TEST)],
     "chaos": [SOAK_TEST],  # its fleet of processes has the machine for itself
     "others": [*SHARED_OUT, *without(*IN_PARTS)],
 }
@@ -90,7 +91,7 @@ def typing(session: nox.Session) -> None:
     session.install("-q", ".[cli,opentelemetry]", *group("typing"))
     session.run("mypy")
     session.run("pyright")
-    session.run("pytest", TYPE_TESTS, *session.posargs)
+    session.run("pytest", "--numprocesses=2", "--dist=loadgroup", TYPE_TESTS, *session.posargs)
 
 
 @nox.session

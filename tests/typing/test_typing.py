@@ -63,7 +63,16 @@ def run_pyright() -> tuple[Found, str]:
     return found, "\n".join(f"{entry['file']}: {entry['message']}" for entry in errors)
 
 
-@pytest.fixture(scope="session", params=[run_mypy, run_pyright], ids=["mypy", "pyright"])
+CHECKERS = {"mypy": run_mypy, "pyright": run_pyright}
+
+
+# Where the tests are shared out, each checker is run by one process, and both at once.
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(run, id=name, marks=pytest.mark.xdist_group(name)) for name, run in CHECKERS.items()
+    ],
+)
 def checked(request: pytest.FixtureRequest) -> tuple[Found, str]:
     run: Callable[[], tuple[Found, str]] = request.param
     return run()
