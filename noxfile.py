@@ -21,7 +21,7 @@ STORE_TESTS = "tests/stores"
 # Nothing in them waits for a real clock.
 CLOCKLESS_TESTS = ["tests/simulation", "tests/stores/test_state_machine.py"]  # the longest ones first
 # Each starts processes and waits for what they say, however long that takes.
-PROCESS_TESTS = ["tests/cli", "tests/deploy", "tests/instruments", "tests/test_documents.py"]
+PROCESS_TESTS = ["tests/test_documents.py", "tests/cli", "tests/deploy", "tests/instruments"]  # likewise
 FAULT_TESTS = "tests/faults"
 SOAK_TEST = f"{FAULT_TESTS}/test_soak.py"
 TYPE_TESTS = "tests/typing"
