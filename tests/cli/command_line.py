@@ -36,8 +36,35 @@ class Ran:
         return self.stdout.splitlines()
 
 
-def trioqueue(*args: str, cwd: Path, module: str = "trioqueue.cli", **env: str) -> Ran:
+starter = Starter()
+
+
+def trioqueue(*args: str, cwd: Path, **env: str) -> Ran:
     """Runs `trioqueue` to its end, with neither a terminal nor a `$TRIOQUEUE_URL` of the surroundings."""
+    if any(
+        name.startswith("PYTHON") for name in env
+    ):  # what is said to Python itself, it hears when it starts
+        return trioqueue_anew(*args, cwd=cwd, **env)
+    with Path(os.devnull).open() as nothing, TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        files = [file.fileno() for file in (nothing, stdout, stderr)]
+        code = wait(starter.start(args, cwd, environment(**env), files))
+        stdout.seek(0)
+        stderr.seek(0)
+        return Ran(code, stdout.read(), stderr.read())
+
+
+def wait(started: Started) -> int:
+    """Waits for the end of a command and gives its exit code."""
+    overdue = Timer(PATIENCE, os.kill, (started.pid, signal.SIGKILL))
+    overdue.start()
+    try:
+        return started.wait()
+    finally:
+        overdue.cancel()
+
+
+def trioqueue_anew(*args: str, cwd: Path, module: str = "trioqueue.cli", **env: str) -> Ran:
+    """Does the same with a Python of its own, to see that all is imported that has to be."""
     ran = subprocess.run(
         [sys.executable, "-m", module, *args],
         cwd=cwd,
@@ -64,35 +91,10 @@ def processes(text: str) -> list[int]:
     return [int(line.split()[0]) for line in listed.splitlines() if text in line and " ps " not in line]
 
 
-starter = Starter()
-
-
-def wait(started: Started) -> int:
-    """Waits for the end of a command and gives its exit code."""
-    overdue = Timer(PATIENCE, os.kill, (started.pid, signal.SIGKILL))
-    overdue.start()
-    try:
-        return started.wait()
-    finally:
-        overdue.cancel()
-
-
 async def verb(*args: str, url: str, cwd: Path, **env: str) -> Ran:
     """Runs a verb on this Redis to its end, while the test's own pods go on."""
-    # What is said to Python itself, it hears when it starts.
-    run = trioqueue if any(name.startswith("PYTHON") for name in env) else _forked
-    return await trio.to_thread.run_sync(
-        partial(run, *args, cwd=cwd, TRIOQUEUE_URL=url, **env), abandon_on_cancel=True
-    )
-
-
-def _forked(*args: str, cwd: Path, **env: str) -> Ran:
-    with Path(os.devnull).open() as nothing, TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
-        files = [file.fileno() for file in (nothing, stdout, stderr)]
-        code = wait(starter.start(args, cwd, environment(**env), files))
-        stdout.seek(0)
-        stderr.seek(0)
-        return Ran(code, stdout.read(), stderr.read())
+    run = partial(trioqueue, *args, cwd=cwd, TRIOQUEUE_URL=url, **env)
+    return await trio.to_thread.run_sync(run, abandon_on_cancel=True)
 
 
 async def verb_on_terminal(*args: str, url: str, cwd: Path, typed: str = "", **env: str) -> Ran:
