@@ -44,7 +44,9 @@ class Proxy:
     async def inject(self, data: bytes) -> None:
         """Says something to the client in the server's name."""
         assert self._downstream is not None
-        await trio.testing.wait_all_tasks_blocked()  # what was passed on last may have been read before that is over
+        await (
+            trio.testing.wait_all_tasks_blocked()
+        )  # what was passed on last may have been read before that is over
         await self._downstream.send_all(data)
 
     async def serve(self, client: trio.SocketStream) -> None:

@@ -8,7 +8,7 @@ from trioqueue._errors import EncodeError, PayloadTooLarge
 from trioqueue._names import Entity, entity_id_text
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, info_of
-from trioqueue.messages.envelope import NOTHING, Envelope, encode_envelope
+from trioqueue.messages.envelope import NOTHING, Envelope, encode_envelope, plain_envelope
 from trioqueue.messages.options import PLAIN, Options
 from trioqueue.messages.policy import EntityPolicy
 from trioqueue.runtime.context import Receipt
@@ -69,6 +69,12 @@ class Encoder:
         policy = self._policies.get(info.entity, _DEFAULT_POLICY)
         terms: Terms | None = None
         kept, headers = policy.keep_results, NOTHING
+        if options is PLAIN and not (answered or kept or added or chain) and deadline == math.inf:
+            payload = self._codec.unstructure(command)
+            data = plain_envelope(self._codec, command_id, info.name, info.version, payload)
+            if len(data) > policy.max_payload:
+                raise PayloadTooLarge(len(data), policy.max_payload)
+            return Outgoing(entity, data)
         if options is not PLAIN:
             delay_us, key = options.delay_us(), options.legal_key()
             if key and delay_us > policy.key_window * 1e6:

@@ -214,10 +214,12 @@ class AtomicQueues(Operating, Watching):
             self._check_outside_turn()
         outgoing: list[Outgoing] = []
         receipts: list[Receipt[Any]] = []
-        named = [(command, self._encoder.next_id()) for command in commands]
+        commands = list(commands)
+        ids = [self._encoder.next_id() for _ in commands]
         told = self._instruments
-        with told.sending_these(named, "send") if told.active else NOBODY as added:
-            for command, command_id in named:
+        sending = told.sending_these(zip(commands, ids, strict=True), "send") if told.active else NOBODY
+        with sending as added:
+            for command, command_id in zip(commands, ids, strict=True):
                 one = self._encoder.encode(command, command_id, added=added)
                 outgoing.append(one)
                 receipts.append(self.receipt(command, one, command_id))
@@ -227,7 +229,7 @@ class AtomicQueues(Operating, Watching):
             if outgoing:
                 await self._send(outgoing)
                 if told.active:
-                    told.sent_each((one.entity_type, one.command) for one in receipts)
+                    told.sent_these(commands)
                 await self._store.secure()
             else:
                 await trio.lowlevel.checkpoint()

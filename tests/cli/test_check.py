@@ -93,7 +93,7 @@ async def test_a_fit_server_with_a_fleet_is_well(fit: RedisServer, tmp_path: Pat
         "It is Redis",
         "may do all",
         "noeviction",
-        "append-only file (everysec)",
+        "append-only file (always)",
         "every 1 s",
         "fan, lamp",
         "ms apart",

@@ -1,6 +1,7 @@
 """`trioqueue demo`, as a process: what it shows, how it ends, and that it leaves nothing behind."""
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -90,11 +91,12 @@ def test_no_terminal_gets_plain_lines(tmp_path: Path) -> None:
     assert max(map(len, ran.lines)) <= 80
 
 
-def test_terminal_gets_a_bar_and_a_closing_screen_of_80_by_24(tmp_path: Path) -> None:
+def on_terminal(*args: str, cwd: Path) -> tuple[int, str]:
+    """Runs the demo on a terminal of 80 by 24, and gives its exit code and all that the terminal got."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    command = [sys.executable, "-m", "trioqueue.cli", "demo", *SMALL]
-    with subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=tmp_path, env=environment()) as process:
+    command = [sys.executable, "-m", "trioqueue.cli", "demo", *SMALL, *args]
+    with subprocess.Popen(command, stdout=theirs, stderr=theirs, cwd=cwd, env=environment()) as process:
         os.close(theirs)
         shown = b""
         while True:
@@ -106,9 +108,13 @@ def test_terminal_gets_a_bar_and_a_closing_screen_of_80_by_24(tmp_path: Path) ->
                 break
             shown += chunk
     os.close(ours)
+    return process.returncode, shown.decode()
 
-    text = shown.decode()
-    assert process.returncode == 0
+
+def test_terminal_gets_a_bar_and_a_closing_screen_of_80_by_24(tmp_path: Path) -> None:
+    code, text = on_terminal(cwd=tmp_path)
+
+    assert code == 0
     assert "/1230" in text, "the bar"
     assert text.rindex("\x1b[?25h") > text.rindex("\x1b[?25l"), "the cursor is back"
     closing = CONTROL.sub("", text[text.rindex("Orders sent") - 100 :]).splitlines()
@@ -125,7 +131,53 @@ def test_naive(tmp_path: Path) -> None:
     assert "passivated" not in ran.stdout
 
 
-async def test_drift_with_queues_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_says_what_the_tables_say(tmp_path: Path) -> None:
+    ran = trioqueue("demo", "--json", *SMALL, cwd=tmp_path)
+
+    assert (ran.code, ran.stderr) == (0, "")
+    (line,) = ran.lines
+    said = json.loads(line)
+    assert said["setting"] == {"store": "memory://", "prefix": None, "pods": 1, "naive": False}
+    assert [(one["name"], one["orders"]) for one in said["phases"]] == [
+        (phase.name, phase.orders // 10) for phase in PHASES
+    ]
+    total = said["total"]
+    assert total["orders"] == 1230
+    assert total["orders_per_second"] == pytest.approx(1230 / total["seconds"])
+    assert total["workers_created"] == total["workers_passivated"] >= 2 * len(PRODUCTS)
+    left = expected_stock(all_orders(0.1))
+    assert said["products"] == [
+        {"product": product, "expected": pieces, "found": pieces, "drift": 0}
+        for product, pieces in left.items()
+    ]
+    assert said["expected"] == said["found"] == sum(left.values())
+    assert said["ordered"] == 10_000 * len(PRODUCTS) - said["expected"]
+    assert (said["drift"], said["well"]) == (0, True)
+
+
+def test_json_of_a_race_on_redis(clean_redis: RedisServer, tmp_path: Path) -> None:
+    asked = ("demo", "--naive", "--pods", "2", *SMALL)
+    ran = trioqueue(*asked, cwd=tmp_path, TRIOQUEUE_URL=clean_redis.url, TRIOQUEUE_JSON="1")
+
+    assert (ran.code, ran.stderr) == (0, ""), "the drift was asked for"
+    (line,) = ran.lines
+    said = json.loads(line)
+    assert said["setting"].items() >= {"store": f"{clean_redis.url}/0", "pods": 2, "naive": True}.items()
+    assert said["drift"] == sum(one["drift"] for one in said["products"]) > 0
+    assert not said["well"]
+    assert_nothing_is_left(clean_redis, said["setting"]["prefix"])
+
+
+def test_json_is_all_that_a_terminal_gets(tmp_path: Path) -> None:
+    code, text = on_terminal("--json", cwd=tmp_path)
+
+    assert code == 0
+    assert "\x1b" not in text
+    assert json.loads(text)["well"]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+async def test_drift_with_queues_is_a_failure(as_json: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     async def one_piece_too_many(*_: object) -> dict[str, int]:
         await trio.lowlevel.checkpoint()
         found = expected_stock(all_orders(0.01))
@@ -133,7 +185,8 @@ async def test_drift_with_queues_is_a_failure(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(demo_module, "stock_of", one_piece_too_many)
 
-    assert await _demo(Setting("memory://", chosen=True, pods=1, naive=False, scale=0.01)) == 1
+    setting = Setting("memory://", chosen=True, pods=1, naive=False, scale=0.01)
+    assert await _demo(setting, as_json=as_json) == 1
 
 
 def test_drift_counts_both_ways() -> None:

@@ -34,6 +34,15 @@ def sends(url, **options):
     return open_atomic_queues(url, prefix=options["prefix"])
 """
 
+OPENS_NOTHING = """
+from contextlib import asynccontextmanager
+
+@asynccontextmanager
+async def registry(url, **options):
+    raise OSError("no database")
+    yield
+"""
+
 
 def write(folder: Path, source: str, name: str = "shop.py") -> None:
     (folder / name).write_text(source)
@@ -136,7 +145,7 @@ async def test_once(clean_redis: RedisServer, tmp_path: Path) -> None:
         await queues.send(Switch("later", "on"), delay=600)
         await queues.pause("lamp", "held")
         await queues.send(Switch("held", "on"))
-        once = ("serve", "shop:registry", "--once", "--types", "lamp", "--log-json")
+        once = ("serve", "shop:registry", "--once", "--types", "lamp", "--json")
         ran = await verb(*once, url=clean_redis.url, cwd=tmp_path)
 
         assert (ran.code, ran.stdout) == (0, ""), ran.stderr
@@ -223,6 +232,8 @@ async def shop(url, **options):
         (("shop:sends",), 1, "it opened queues that serve nothing"),
         (("nosuch:registry", "--pods", "3"), 1, "there is no module 'nosuch'"),
         (("nosuch:registry", "--reload"), 1, "there is no module 'nosuch'"),
+        (("nosuch:registry", "--json"), 1, "there is no module 'nosuch'"),
+        (("shop:registry", "--url", "redis://localhost:1", "--json"), 1, "No store answers at redis://"),
     ],
 )
 async def test_what_is_wrong_is_said_in_one_line(
@@ -390,6 +401,31 @@ async def test_it_can_be_ended_while_it_waits_for_a_repair(clean_redis: RedisSer
         await pod.wait_said("Waiting for a change of the source")
 
         assert await pod.end() == 143
+
+
+async def test_all_that_it_logs_is_json(clean_redis: RedisServer, tmp_path: Path) -> None:
+    """In each of its processes, and also what is wrong with an app."""
+    write(tmp_path, "x x")
+    args = ("--reload", "--pods", "2")
+    async with (
+        open_atomic_queues(clean_redis.url) as queues,
+        serving(*args, url=clean_redis.url, cwd=tmp_path, ready=0, TRIOQUEUE_JSON="1") as parent,
+    ):
+        await parent.wait_said("its import failed at shop.py:1: invalid syntax; a change of the source is")
+        write(tmp_path, OPENS_NOTHING)
+        (line,) = await parent.wait_said("shop:registry has failed; a change of the source is")
+        assert "OSError: no database" in json.loads(line)["traceback"]
+        write(tmp_path, SHOP)
+        await parent.wait_said(" is ready: ", 2)
+        assert await answers(queues) == 1
+
+        assert await parent.end() == 0
+        await parent.wait_said(" has ended: ", 2)
+    lines = [json.loads(line) for line in parent.lines]
+    assert {"waits_for_change", "joined", "ready", "draining", "ended"} <= {line["event"] for line in lines}
+    name = f"{tmp_path.name}-{os.getpid()}"
+    own = {line["pod"] for line in lines if line["logger"] == "trioqueue.serve"}
+    assert own == {f"{name}-0", f"{name}-1", f"{name}-2"}
 
 
 # ------------------------------------------------------------------------ monitoring

@@ -12,20 +12,15 @@ from redis_servers import RedisServer
 
 from trioqueue import (
     AtomicQueues,
-    CommandHandled,
     Context,
-    EntityAsleep,
-    EntityPaused,
     EntityPolicy,
-    EventsMissed,
-    PodLostLease,
     Registry,
     Rejected,
     Rejection,
     Retry,
     open_atomic_queues,
 )
-from trioqueue.cli.tail import line_of, tail
+from trioqueue.cli.tail import tail
 
 TWICE = {"lamp": EntityPolicy(retry=Retry(attempts=2, wait_first=0.01, jitter=False), on_exhausted="pause")}
 
@@ -170,18 +165,3 @@ def test_what_cannot_be_meant(args: tuple[str, ...], says: str) -> None:
         tail.main([*args, "--url", "redis://localhost:1"], standalone_mode=False)
 
     assert says in caught.value.format_message()
-
-
-def test_lines_of_what_happens_rarely() -> None:
-    at = 1_700_000_000.25
-
-    def said(event: object) -> list[str]:
-        return re.split(r"  +", line_of(event, at))[1:]  # type: ignore[arg-type]
-
-    assert said(EntityAsleep("red", "lamp", "hall", idle=True)) == ["lamp/hall", "asleep", "red", "idle"]
-    assert said(EntityAsleep("red", "lamp", "hall", idle=False))[-1] == "its pod let go of it"
-    assert said(EntityPaused("red", "lamp", "hall", ""))[-1] == "by an operator"
-    assert said(PodLostLease("red", "no heartbeat")) == ["lost", "red", "no heartbeat"]
-    assert said(EventsMissed("", 1234)) == ["missed", "up to 1,234 events never came"]
-    undecodable = CommandHandled("red", "lamp", "hall", "", "", "dead", 0.0, 0.0)
-    assert said(undecodable)[:2] == ["lamp/hall", "handled"]

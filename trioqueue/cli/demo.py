@@ -3,6 +3,8 @@
 import secrets
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
 
 import attrs
 import click
@@ -18,16 +20,15 @@ from trioqueue.cli.demo_orders import (
     StockShelf,
     Tally,
     all_orders,
-    expected_stock,
     registry,
 )
+from trioqueue.cli.demo_result import Result
 from trioqueue.cli.demo_runs import (
     Ask,
     Orders,
     Report,
     Row,
     ask_here,
-    drift,
     race,
     report_of,
     run_naively,
@@ -38,6 +39,7 @@ from trioqueue.cli.demo_screen import Screen
 from trioqueue.cli.demo_stock import open_run, plain_shelves, stock_plainly
 from trioqueue.cli.ending import until_sigterm
 from trioqueue.cli.errors import FAILED
+from trioqueue.cli.options import as_json, print_json
 from trioqueue.cli.warnings import warn_on_stderr
 from trioqueue.stores.redis.address import parse_address
 
@@ -72,13 +74,15 @@ class Setting:
         """Whether there is a server, and with it keys to remove and other processes to share it with."""
         return self.url.lower() != MEMORY
 
+    @property
+    def store(self) -> str:
+        """Names the store, without a password."""
+        return str(parse_address(self.url)) if self.on_redis else MEMORY
 
-@attrs.frozen
-class Result:
-    """What a run came to: its phases, and what was found of each product."""
-
-    rows: list[Row]
-    found: dict[str, int]
+    def document(self) -> dict[str, Any]:
+        """Gives what somebody chose of it to a program."""
+        prefix = self.prefix if self.on_redis else None
+        return {"store": self.store, "prefix": prefix, "pods": self.pods, "naive": self.naive}
 
 
 @click.command()
@@ -88,14 +92,21 @@ class Result:
 )
 @click.option("--naive", is_flag=True, help="The same work without queues: see it race.")
 @click.option("--scale", type=click.FloatRange(0, 1, min_open=True), default=1.0, hidden=True)
+@as_json
 @click.pass_context
-def demo(context: click.Context, url: str | None, pods: int, naive: bool, scale: float) -> None:  # noqa: FBT001 - click's
+def demo(
+    context: click.Context, *, url: str | None, pods: int, naive: bool, scale: float, as_json: bool
+) -> None:
     """Runs 12,300 orders that deduct from the stock of 20 products.
 
     Each order reads its product's stock, computes, and writes, without a lock.  trioqueue runs the orders of a product
     one after another, so none is lost: the drift between the stock that must be left and the one that is left is 0.
 
     The exit code is 1 if there is drift, unless it was asked for with --naive.
+
+    With --json: one document at the end.  It has the setting; the phases and their total, with orders, seconds,
+    orders_per_second, workers_created and workers_passivated; the products, with the pieces that are expected to be
+    left, those that are found, and the drift; the pieces of all, and whether it is "well", as there is no drift.
     """
     setting = Setting(url or MEMORY, url is not None, pods, naive, scale)
     if pods > 1 and not setting.on_redis:
@@ -103,26 +114,29 @@ def demo(context: click.Context, url: str | None, pods: int, naive: bool, scale:
             f"--pods {pods} needs a Redis that the processes share: add --url redis://localhost:6379."
         )
     warn_on_stderr()
-    context.exit(trio.run(_demo, setting))
+    context.exit(trio.run(partial(_demo, setting, as_json=as_json)))
 
 
-async def _demo(setting: Setting) -> int:
+async def _demo(setting: Setting, *, as_json: bool) -> int:
     orders = all_orders(setting.scale)
-    screen = Screen([len(phase) for phase in orders])
+    screen = Screen([len(phase) for phase in orders], quiet=as_json)
     result = await (_naive if setting.naive else _queued)(setting, orders, screen)
+    if as_json:
+        print_json({"setting": setting.document(), **result.document()})
+    else:
+        _show(setting, result, screen)
+    return FAILED if result.drift and not setting.naive else 0
+
+
+def _show(setting: Setting, result: Result, screen: Screen) -> None:
     screen.show_table(result.rows, workers=not setting.naive)
-    expected = expected_stock(orders)
-    drifted = drift(expected, result.found)
-    ordered = sum(order.pieces for phase in orders for order in phase)
     screen.say(
-        f"{ordered:,} pieces ordered; {sum(expected.values()):,} must be left, "
-        f"{sum(result.found.values()):,} are: drift {drifted:,}.",
-        "bold green" if drifted == 0 else "bold red",
+        f"{result.ordered:,} pieces ordered; {sum(result.expected.values()):,} must be left, "
+        f"{sum(result.found.values()):,} are: drift {result.drift:,}.",
+        "bold red" if result.drift else "bold green",
     )
     if setting.naive:
         screen.say("Orders that read the same stock overwrote each other; without --naive none does.")
-        return 0
-    return FAILED if drifted else 0
 
 
 def _introduce(setting: Setting, orders: Orders, screen: Screen) -> None:
@@ -133,7 +147,7 @@ def _introduce(setting: Setting, orders: Orders, screen: Screen) -> None:
     if not setting.chosen:
         screen.say("No --url and no $TRIOQUEUE_URL given: the store is in this process.")
     elif setting.on_redis:
-        screen.say(f"Store: {parse_address(setting.url)}, keys under {setting.prefix}, removed at the end.")
+        screen.say(f"Store: {setting.store}, keys under {setting.prefix}, removed at the end.")
     where = "in this process" if setting.pods == 1 else f"in {setting.pods} processes"
     if setting.naive:
         screen.say(f"No queues, {where}: orders for one product run at the same time.")
@@ -166,7 +180,7 @@ async def _queued(setting: Setting, orders: Orders, screen: Screen) -> Result:
                 _moving_bar(screen, ask := lambda: ask_pods(pods)),
             ):
                 rows = await run_with_queues(queues, orders, ask)
-        return Result(rows, await stock_of(queues))
+        return Result(orders, rows, await stock_of(queues))
 
 
 async def _naive(setting: Setting, orders: Orders, screen: Screen) -> Result:
@@ -176,7 +190,7 @@ async def _naive(setting: Setting, orders: Orders, screen: Screen) -> Result:
         stocks = {product: Stock() for product in PRODUCTS}
         shelves = {product: StockShelf(stock) for product, stock in stocks.items()}
         rows = await _race_here(orders, shelves, screen)
-        return Result(rows, {product: stock.on_hand for product, stock in stocks.items()})
+        return Result(orders, rows, {product: stock.on_hand for product, stock in stocks.items()})
     async with open_run(setting.url, setting.prefix) as transport, until_sigterm():
         _introduce(setting, orders, screen)
         await stock_plainly(transport, setting.prefix)
@@ -194,7 +208,7 @@ async def _naive(setting: Setting, orders: Orders, screen: Screen) -> Result:
                         await pod.race(phase)
 
                 rows = await run_naively(orders, race_there, ask)
-        return Result(rows, {product: await shelf.read() for product, shelf in plain.items()})
+        return Result(orders, rows, {product: await shelf.read() for product, shelf in plain.items()})
 
 
 async def _race_here(orders: Orders, shelves: Mapping[str, Shelf], screen: Screen) -> list[Row]:

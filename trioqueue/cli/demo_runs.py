@@ -68,6 +68,17 @@ class Row:
         return self.orders / self.seconds if self.seconds > 0 else 0.0
 
 
+def total_of(rows: Sequence[Row]) -> Row:
+    """Adds the phases up; the time between them, waiting for workers to be idle, is in none."""
+    return Row(
+        "total",
+        sum(row.orders for row in rows),
+        sum(row.seconds for row in rows),
+        sum(row.created for row in rows),
+        sum(row.passivated for row in rows),
+    )
+
+
 def report_of(tally: Tally, created: int = 0, passivated: int = 0) -> Report:
     """Makes the report of one process."""
     return Report(tuple(tally.done), tuple(tally.ended), created, passivated)

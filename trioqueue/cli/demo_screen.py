@@ -11,15 +11,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from trioqueue.cli.demo_orders import PHASES
-from trioqueue.cli.demo_runs import COLD, Report, Row
+from trioqueue.cli.demo_runs import COLD, Report, Row, total_of
 
 
 class Screen:
-    """Shows one run; the progress bar is there while its block runs."""
+    """Shows one run; the progress bar is there while its block runs.
 
-    def __init__(self, orders: Sequence[int]) -> None:
-        self._orders = orders  # of each phase
-        self._console = Console(file=sys.stdout, highlight=False)
+    Args:
+        orders: How many each phase has.
+        quiet: Whether it shows nothing, as a program reads what comes after it.
+    """
+
+    def __init__(self, orders: Sequence[int], *, quiet: bool) -> None:
+        self._orders = orders
+        self._console = Console(file=sys.stdout, highlight=False, quiet=quiet)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -28,7 +33,7 @@ class Screen:
             console=self._console,
             transient=True,  # the table takes its place
             auto_refresh=False,  # no thread beside Trio's
-            disable=not self._console.is_terminal,
+            disable=quiet or not self._console.is_terminal,
         )
         self._task = self._bar.add_task(PHASES[0].name, total=sum(orders), start=False)
 
@@ -83,14 +88,3 @@ def _add(table: Table, row: Row, *, workers: bool) -> None:
     if workers:
         cells += [str(row.created), str(row.passivated)]
     table.add_row(*cells)
-
-
-def total_of(rows: Sequence[Row]) -> Row:
-    """Adds the phases up; the time between them, waiting for workers to be idle, is in none."""
-    return Row(
-        "total",
-        sum(row.orders for row in rows),
-        sum(row.seconds for row in rows),
-        sum(row.created for row in rows),
-        sum(row.passivated for row in rows),
-    )

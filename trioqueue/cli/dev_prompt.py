@@ -5,6 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable
+from typing import TypeAlias
 
 import click
 import trio
@@ -21,6 +22,9 @@ USAGE = "send ENTITY COMMAND [FIELD=VALUE]…, call ENTITY COMMAND [FIELD=VALUE]
 LINE = 4096
 """Bytes of a line at most, as a terminal has it."""
 
+Say: TypeAlias = Callable[[str, str], None]
+"""Takes a line that was typed, and what is said to it; "": nothing."""
+
 NOT_OURS = 0.5
 """Seconds between two looks whether this process is in the foreground: else it would be stopped for reading."""
 
@@ -30,7 +34,7 @@ def can_be_typed() -> bool:
     return sys.stdin.isatty()
 
 
-async def take_lines(queues: AtomicQueues, target: str, say: Callable[[str], None]) -> Ending:
+async def take_lines(queues: AtomicQueues, target: str, say: Say) -> Ending:
     """Does what lines say, each in a task of its own, until the input ends; then it goes on without."""
     terminal = sys.stdin.fileno()
     async with trio.open_nursery() as nursery:  # its children are the lines
@@ -43,7 +47,8 @@ async def take_lines(queues: AtomicQueues, target: str, say: Callable[[str], Non
             line = os.read(terminal, LINE)
             if not line:
                 await trio.sleep_forever()
-            nursery.start_soon(_obey, queues, target, say, line.decode(errors="replace"))
+            if typed := line.decode(errors="replace").strip():
+                nursery.start_soon(_obey, queues, target, say, typed)
 
 
 def _is_behind(terminal: int) -> bool:
@@ -54,15 +59,14 @@ def _is_behind(terminal: int) -> bool:
         return False
 
 
-async def _obey(queues: AtomicQueues, target: str, say: Callable[[str], None], line: str) -> None:
+async def _obey(queues: AtomicQueues, target: str, say: Say, line: str) -> None:
     try:
         said = await answer(queues, target, shlex.split(line))
     except click.ClickException as error:
         said = one_line(error.format_message())
     except (TrioqueueError, Rejection, ValueError) as error:
         said = f"{type(error).__name__}: {one_line(error)}"
-    if said:
-        say(said)
+    say(line, said)
 
 
 async def answer(queues: AtomicQueues, target: str, words: list[str]) -> str:
@@ -72,8 +76,6 @@ async def answer(queues: AtomicQueues, target: str, words: list[str]) -> str:
         click.UsageError: What is to be typed instead.
     """
     match words:
-        case []:
-            return ""
         case ["ls"]:
             lanes = (await queues.lanes()).lanes
             return "\n".join(

@@ -10,7 +10,7 @@ from trioqueue import Drain
 from trioqueue._open import default_pod_name
 from trioqueue.cli.children import Child, keep_all
 from trioqueue.cli.logs import Logs, log_level_option
-from trioqueue.cli.options import NO_STORE, prefix_option
+from trioqueue.cli.options import NO_STORE, as_json, prefix_option
 from trioqueue.cli.pod_end import end_at_once_by_signals
 from trioqueue.cli.serving import Plan, serve_here
 from trioqueue.cli.until_done import until_done
@@ -68,7 +68,7 @@ seconds = click.FloatRange(min=0)
     help="Serve Prometheus metrics, /live and /ready over HTTP; with --pods, the next one has the next port.",
 )
 @log_level_option
-@click.option("--log-json", is_flag=True, help="Log JSON, an object a line, for programs.")
+@as_json
 @click.option("--has-parent", is_flag=True, hidden=True)
 @click.pass_context
 def serve(
@@ -87,7 +87,7 @@ def serve(
     monitor_host: str,
     monitor_port: int | None,
     log_level: str | None,
-    log_json: bool,
+    as_json: bool,
     has_parent: bool,
 ) -> None:
     """Serves entities until it is told to end, and drains.
@@ -111,7 +111,10 @@ def serve(
     the working directory; where that can't be imported, it says why and waits for the next change.
 
     What is logged goes to stderr, with what the app's own code logs.  An app that sets up logging when it is imported
-    keeps that, unless --log-level or --log-json is given.
+    keeps that, unless --log-level or --json is given.
+
+    With --json, each line that is logged is an object: time, level, logger, message, pod, what the line has beside, as
+    event and entity, and where an error is logged, its traceback.
     """
     if not url:
         raise click.UsageError(NO_STORE)
@@ -120,7 +123,7 @@ def serve(
             "memory:// is inside one process, and nobody could send to it: name a Redis, or see trioqueue dev."
         )
     name = name or default_pod_name()
-    logs = Logs(log_level, as_json=log_json)
+    logs = Logs(log_level, as_json=as_json)
     if pods > 1:
         end_at_once_by_signals()
         logs.begin(f"{name}-0", beside=True)

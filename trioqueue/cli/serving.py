@@ -103,7 +103,7 @@ def serve_here(plan: Plan, *bodies: Body) -> None:
         sources = Sources(here, error)
         if not (plan.reload and sources and _is_of_the_app(error)):
             raise
-        _tell(error)
+        _tell(plan, error)
         ending = trio.run(_wait_for_repair, plan, sources)
     if ending.anew:
         begin_anew(here)
@@ -226,7 +226,19 @@ def _is_of_the_app(error: Exception) -> bool:
     return isinstance(error, (BadApp, BadDeclaration, NotRegistered)) or told_of(error) is None
 
 
-def _tell(error: Exception) -> None:
+def _tell(plan: Plan, error: Exception) -> None:
+    if plan.logs.as_json:
+        plan.logs.begin(
+            plan.name, beside=plan.has_parent
+        )  # it may be the import that failed, before it had begun
+        ours = isinstance(error, TrioqueueError)
+        logger.error(
+            "%s; a change of the source is waited for",
+            one_line(error).rstrip(".") if ours else f"{plan.target} has failed",
+            exc_info=None if ours else error,
+            extra={"event": "waits_for_change"},
+        )
+        return
     if isinstance(error, TrioqueueError):
         click.echo(f"error: {one_line(error)}", err=True)
     else:

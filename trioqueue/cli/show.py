@@ -2,9 +2,7 @@
 
 import json
 import sys
-import time
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 import attrs
@@ -17,13 +15,13 @@ from trioqueue import (
     DeadLetter,
     DecodeError,
     Entity,
-    Event,
     EventsMissed,
     Head,
     Mailbox,
     QueuedCommand,
     RawState,
 )
+from trioqueue.cli.event_lines import event_printer
 from trioqueue.cli.options import ENTITY, Connection, as_json, connects, plain, print_json, run
 from trioqueue.cli.tables import Table, printable, span, width
 
@@ -84,8 +82,10 @@ def show(connection: Connection, *, entity: Entity, count: int, events: float | 
 
     It is read in some round trips, not at one moment.  It changes nothing and wakes nobody.
 
+    With --events, what happens to it follows, as `trioqueue tail` prints it.
+
     With --json: one document with mailbox, queued, put_off, state, state_error and dead_letters; with --events, then
-    one for each event, on a line of its own, with at (seconds since the epoch), event (its class) and its fields.
+    one for each event, on a line of its own, as with `trioqueue tail --json`.
     """
 
     async def look() -> None:
@@ -254,6 +254,7 @@ def _json(fields: Any) -> str:
 
 # -------------------------------------------------------------------------------- its events
 async def _follow(queues: AtomicQueues, entity: Entity, seconds: float, *, as_json: bool) -> None:
+    show = event_printer(as_json=as_json)
     async with queues.open_events(entity.type) as events:
         if not as_json:
             click.echo(f"\nEvents of the next {span(seconds)}:")
@@ -261,20 +262,4 @@ async def _follow(queues: AtomicQueues, entity: Entity, seconds: float, *, as_js
         with trio.move_on_after(seconds):
             async for event in events:
                 if isinstance(event, EventsMissed) or getattr(event, "entity_id", None) == entity.id:
-                    _print_event(event, as_json=as_json)
-
-
-def _print_event(event: Event, *, as_json: bool) -> None:
-    now, kind = time.time(), type(event).__name__
-    fields = plain(event)
-    if as_json:
-        print_json({"at": now, "event": kind, **fields})
-        return
-    told = " ".join(
-        f"{name}={_value(value)}" for name, value in fields.items() if not name.startswith("entity_")
-    )
-    click.echo(f"{datetime.fromtimestamp(now).astimezone():%H:%M:%S}  {kind}  {printable(told)}")
-
-
-def _value(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+                    show(event)

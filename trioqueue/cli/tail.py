@@ -1,56 +1,19 @@
 """`trioqueue tail`: what happens to entities, as it happens."""
 
-import sys
-import time
-from collections.abc import Callable, Collection
-from datetime import datetime
+from collections.abc import Collection
 from typing import Any
 
 import click
-from rich.console import Console
 
-from trioqueue import (
-    CommandDead,
-    CommandFailed,
-    CommandHandled,
-    Entity,
-    EntityAsleep,
-    EntityAwake,
-    EntityPaused,
-    Event,
-    EventsMissed,
-    PodLostLease,
-)
+from trioqueue import Entity, Event
 from trioqueue._errors import BadDeclaration
 from trioqueue._names import legal_entity_type
-from trioqueue.cli.cells import flat, replace_unencodable
 from trioqueue.cli.ending import until_sigterm, until_unread
-from trioqueue.cli.options import ENTITY, Connection, as_json, connects, plain, print_json, run
-
-WORDS: dict[type[Event], str] = {
-    EntityAwake: "awake",
-    EntityAsleep: "asleep",
-    CommandHandled: "handled",
-    CommandFailed: "failed",
-    CommandDead: "dead",
-    EntityPaused: "paused",
-    PodLostLease: "lost",
-    EventsMissed: "missed",
-}
-"""What a line calls each event."""
+from trioqueue.cli.event_lines import WORDS, event_printer
+from trioqueue.cli.options import ENTITY, Connection, as_json, connects, run
 
 ALWAYS = ("missed",)
 """What is told however little was asked for: it says that something of it may be missing."""
-
-STYLES: dict[str, dict[str, Any]] = {
-    "awake": {"dim": True},
-    "asleep": {"dim": True},
-    "failed": {"fg": "red"},
-    "dead": {"fg": "red", "bold": True},
-    "paused": {"fg": "yellow"},
-    "lost": {"fg": "red", "bold": True},
-    "missed": {"fg": "yellow"},
-}
 
 
 class Words(click.ParamType[frozenset[str]]):
@@ -119,7 +82,7 @@ def tail(
             legal_entity_type(entity_type)
         except BadDeclaration as error:
             raise click.UsageError(str(error)) from None
-    show = _print_as_json if as_json else _Lines()
+    show = event_printer(as_json=as_json)
 
     async def watch() -> None:
         async with (
@@ -130,9 +93,8 @@ def tail(
         ):
             async for event in events:
                 if _wanted(event, entity, only):
-                    show(event, time.time())
+                    show(event)
 
-    replace_unencodable()
     run(watch)
 
 
@@ -142,64 +104,3 @@ def _wanted(event: Event, entity: Entity | None, only: Collection[str] | None) -
         return False
     # What concerns whole pods concerns each entity.
     return entity is None or getattr(event, "entity_id", entity.id) == entity.id
-
-
-def _print_as_json(event: Event, at: float) -> None:
-    print_json({"at": at, "event": WORDS[type(event)], **plain(event)})
-
-
-class _Lines:
-    """Prints a line for each event, with colours on a terminal."""
-
-    def __init__(self) -> None:
-        console = Console(highlight=False)
-        self._style: Callable[..., str] = (
-            click.style if console.is_terminal and not console.no_color else _unstyled
-        )
-
-    def __call__(self, event: Event, at: float) -> None:
-        word = WORDS[type(event)]
-        line = flat(line_of(event, at))
-        sys.stdout.write(self._style(line, **STYLES.get(word, {})) + "\n")
-        sys.stdout.flush()
-
-
-def _unstyled(line: str, **_: Any) -> str:
-    return line
-
-
-def line_of(event: Event, at: float) -> str:
-    """Writes an event on a line, of columns that stay where they are unless something is longer than they are wide."""
-    moment = datetime.fromtimestamp(at).astimezone()
-    entity_type: str = getattr(event, "entity_type", "")
-    entity = f"{entity_type}/{getattr(event, 'entity_id', '')}" if entity_type else ""
-    command: str = getattr(event, "command", "")
-    return (
-        f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}  {entity:<20}  {WORDS[type(event)]:<7}  "
-        f"{command:<12}  {event.pod:<8}  {_more_of(event)}"
-    ).rstrip()
-
-
-def _more_of(event: Event) -> str:
-    match event:
-        case CommandHandled():
-            outcome = "" if event.outcome == "done" else f"  {event.outcome}"
-            return f"waited {_ms(event.waited):>8}  took {_ms(event.duration):>8}{outcome}"
-        case CommandFailed():
-            return f"{event.error}, attempt {event.attempt}, again in {_ms(event.again_in)}"
-        case CommandDead():
-            return f"{event.error}, after {event.attempts} {'attempt' if event.attempts == 1 else 'attempts'}"
-        case EntityPaused():
-            return event.why or "by an operator"
-        case EntityAsleep():
-            return "idle" if event.idle else "its pod let go of it"
-        case PodLostLease():
-            return event.why
-        case EventsMissed():
-            return f"up to {event.count:,} events never came"
-        case _:
-            return ""
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds * 1000:,.0f} ms"

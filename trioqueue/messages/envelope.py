@@ -67,6 +67,22 @@ class Envelope(NamedTuple):
         return f"<Envelope {self.command_id}, {self.name} for {self.entity}>"  # the rest is not for logs
 
 
+def plain_envelope(
+    codec: Codec, command_id: str, name: str, version: int, payload: Mapping[str, Any]
+) -> bytes:
+    """Writes an envelope that has nothing else, as most have nothing else: the same bytes as `encode_envelope`.
+
+    Raises:
+        EncodeError: A value in the payload cannot travel.
+    """
+    members: dict[str, Any] = {"i": command_id, "n": name}
+    if version != 1:
+        members["v"] = version
+    if payload:
+        members["p"] = payload
+    return codec.dumps(members)
+
+
 def encode_envelope(codec: Codec, envelope: Envelope) -> bytes:
     """Writes an envelope, without its entity.
 

@@ -194,6 +194,9 @@ CommitMode: TypeAlias = Literal["each", "group"]
 """When the turns of an entity are committed; see `EntityPolicy.commit`."""
 
 
+FETCH, FETCH_OF_GROUPS = 64, 256
+
+
 @attrs.frozen
 class EntityPolicy:
     """Says how the entities of one type are served; `open_atomic_queues(entities={"account": EntityPolicy(...)})`.
@@ -211,7 +214,8 @@ class EntityPolicy:
             state, send through `Context` and answer; a handler may have its own.
         overlap: Handlers of one entity that may run at once, for types without state; commits stay in the order of
             acceptance.
-        fetch: Commands that a worker reads ahead in one request.
+        fetch: Commands that a worker reads ahead in one request; by default 64, and 256 with `commit="group"`, as what
+            is committed together has been read together.
         max_pending: Commands that a mailbox may hold; senders of more get `MailboxFull`, what handlers send does not
             count as sent.  None: as many as come.  It is the sender's policy that counts, here and in the next two.
         keep_results: Seconds that the outcome of a `send` is kept for `AtomicQueues.result`; 0: it is not.
@@ -233,7 +237,12 @@ class EntityPolicy:
     )
     commit: CommitMode = attrs.field(default="each", validator=_one_of("each", "group"))
     overlap: int = attrs.field(default=1, validator=_count(1))
-    fetch: int = attrs.field(default=64, validator=_count(1))
+    fetch: int = attrs.field(
+        default=attrs.Factory(
+            lambda policy: FETCH_OF_GROUPS if policy.commit == "group" else FETCH, takes_self=True
+        ),
+        validator=_count(1),
+    )
     max_pending: int | None = attrs.field(default=None, validator=attrs.validators.optional(_count(1)))
     keep_results: float = attrs.field(default=0.0, validator=[_seconds(), _no_longer(LONGEST_KEPT)])
     key_window: float = attrs.field(default=86_400.0, validator=[_seconds(0.001), _no_longer(LONGEST_KEPT)])

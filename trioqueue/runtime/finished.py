@@ -16,7 +16,7 @@ from trioqueue.messages.envelope import Envelope
 from trioqueue.protocol.outcome import Kind, Outcome
 from trioqueue.protocol.turn import single_leaf
 from trioqueue.runtime.context import Receipt
-from trioqueue.runtime.instruments import TurnFacts
+from trioqueue.runtime.instruments import Fact
 from trioqueue.stores.contract import Commit, DeadLetter, Withdrawn
 from trioqueue.stores.reports import Queued
 
@@ -32,7 +32,11 @@ GROUP_BYTES = 262_144
 """Bytes of replies and children after which a group is committed: what a call carries beside others stays small."""
 
 GROUP_PATIENCE = 0.002
-"""Seconds after which a group is committed before its next handler starts: its first callers wait for it."""
+"""Seconds after which a group is committed before its next handler starts where somebody waits for what is in it: a
+caller for its answer, or another entity for what was sent to it."""
+
+LONGEST_GROUP = 0.02
+"""Seconds after which it is committed all the same: so much is done again if the pod dies."""
 
 
 @attrs.frozen
@@ -52,7 +56,8 @@ class Finished:
     commit: Commit
     local_replies: tuple[tuple[str, bytes], ...] = attrs.field(default=(), repr=False)
     group: bool = False  # it may wait for the next turns
-    facts: tuple[TurnFacts, ...] = attrs.field(default=(), repr=False)  # to be told once it stands
+    ended_at: float = 0.0  # when the turn did, on Trio's clock, if that is known: 0: it is not
+    facts: list[Fact] | None = attrs.field(default=None, repr=False)  # to be told once it stands
 
     def ends_group(self) -> bool:
         """Says whether the head stays: nothing can be handled behind it."""
@@ -62,7 +67,8 @@ class Finished:
         """Says whether it may stand with the next turn, where so many bytes were gathered since that time."""
         if not self.group or self.commit.want or self.ends_group():
             return False
-        return size < GROUP_BYTES and trio.current_time() - since < GROUP_PATIENCE
+        patience = GROUP_PATIENCE if size else LONGEST_GROUP
+        return size < GROUP_BYTES and (self.ended_at or trio.current_time()) - since < patience
 
     def size(self) -> int:
         """Counts the bytes of replies and children."""
@@ -92,7 +98,10 @@ class Finished:
         if more.settled_cancels:
             commit.settled_cancels = [*commit.settled_cancels, *more.settled_cancels]
         self.local_replies += later.local_replies
-        self.facts += later.facts
+        if self.facts is None:
+            self.facts = later.facts
+        elif later.facts:
+            self.facts += later.facts
 
 
 class Unhandled(partial[Finished | Hold]):

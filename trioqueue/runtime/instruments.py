@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import trio
 
@@ -17,6 +17,7 @@ from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, entity_of, info_of
 from trioqueue.messages.envelope import Envelope, decode_envelope
 from trioqueue.protocol.instrument import HandlerCancelled, Instrument, SentBy
+from trioqueue.protocol.outcome import WORDS, Outcome
 from trioqueue.protocol.turn import Cancelled, Ending, Expired, Raised, Returned, single_leaf
 from trioqueue.stores.contract import Outgoing
 
@@ -24,6 +25,14 @@ logger = logging.getLogger("trioqueue.instruments")
 
 UNANSWERED = "unanswered"
 """In place of the outcome of a call: the caller has gone."""
+
+
+Fact: TypeAlias = tuple[Envelope | None, Outcome, float, float | None, float] | Callable[[], None]
+"""What is to be told of a turn once it stands.
+
+As nearly always, that a command has left its mailbox: its envelope, if it can be read, its outcome, and when it was
+accepted, when its handler began, if one did, and when the turn ended, by the clock of turns.  Else what tells it.
+"""
 
 
 class Around(AbstractContextManager[Mapping[str, str] | None]):
@@ -91,7 +100,8 @@ class Instruments(Instrument):
         self.now = now
         # Of `active`, those that override a method, by its name; filled as methods are asked for.
         self._wanting: dict[str, list[Instrument]] = {}
-        self._want_handled = self.wanting("handled")  # which is told of every command
+        # Those of them that are told of every command, and asked about every handler.
+        self._want_handled, self.want_handling = self.wanting("handled"), self.wanting("handling")
         self._failed: set[tuple[int, str]] = set()  # what was logged: which instrument, and its method
 
     def switch(self, instrument: Instrument, *, on: bool) -> None:
@@ -101,7 +111,7 @@ class Instruments(Instrument):
         elif not on and instrument in self.active:
             self.active.remove(instrument)
         self._wanting = {}  # and not changed, as one of them may be switched off by what it is told
-        self._want_handled = self.wanting("handled")
+        self._want_handled, self.want_handling = self.wanting("handled"), self.wanting("handling")
 
     def wanting(self, what: str) -> list[Instrument]:
         """Lists those that override a method: the others have nothing to be told."""
@@ -171,8 +181,6 @@ class Instruments(Instrument):
     def handling(
         self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
     ) -> Around | None:
-        if not self.wanting("handling"):
-            return None
         return self._around(
             "handling", lambda one: one.handling(entity, command, command_id, attempt, headers), adds=False
         )
@@ -184,6 +192,12 @@ class Instruments(Instrument):
         """Tells of several commands, given by type and name."""
         for (entity_type, command), count in Counter(names).items():
             self.sent(entity_type, command, count)
+
+    def sent_these(self, commands: Iterable[Command[Any]]) -> None:
+        """Tells of several commands; they are counted by their classes, which takes no step in Python for each."""
+        for cls, count in Counter(map(type, commands)).items():
+            info = info_of(cls)
+            self.sent(info.entity, info.name, count)
 
     def called(self, entity_type: str, command: str, outcome: str, seconds: float) -> None:
         self._each("called", lambda one: one.called(entity_type, command, outcome, seconds))
@@ -197,14 +211,56 @@ class Instruments(Instrument):
     def handed_off(self, entity: Entity) -> None:
         self._each("handed_off", lambda one: one.handed_off(entity))
 
-    def handled(
-        self, entity: Entity, command: str, command_id: str, outcome: str, waited: float, duration: float
-    ) -> None:
-        for one in self._want_handled:  # as `_each` does, without a call that every command would pay for
-            try:
-                one.handled(entity, command, command_id, outcome, waited, duration)
-            except Exception as error:
-                self._log_failure("handled", one, error)
+    # -------------------------------------------------------------------------------- of one turn
+    def observe(
+        self, entity: Entity, envelope: Envelope, attempt: int, run: Awaitable[Ending | None]
+    ) -> Awaitable[Ending | None]:
+        """Puts round a handler, which is to be awaited at once, what instruments want there; gives what to await."""
+        around = self.handling(entity, envelope.name, envelope.command_id, attempt, envelope.headers)
+        return run if around is None else _observed(around, run)
+
+    def fact_of_children(self, codec: Codec, children: Sequence[Outgoing]) -> Fact:
+        """Makes what there is to tell of the commands that a handler sends."""
+        names = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in children]
+        return partial(self.sent_each, names)
+
+    def facts_of_retry(
+        self, entity: Entity, envelope: Envelope, attempt: int, again_in: float, error: BaseException
+    ) -> list[Fact]:
+        """Lists what there is to tell of a command that is tried again."""
+        if not self.active:
+            return []
+        what = (entity, envelope.name, envelope.command_id, attempt, again_in, type(error).__name__)
+        return [partial(self.failed, *what)]
+
+    def facts_of_death(
+        self, entity: Entity, envelope: Envelope | None, command_id: str, attempts: int, error: BaseException
+    ) -> list[Fact]:
+        """Lists what there is to tell of a command that becomes a dead letter, beside its end."""
+        if not self.active:
+            return []
+        what = (entity, envelope.name if envelope else "", command_id, attempts, type(error).__name__)
+        return [partial(self.dead, *what)]
+
+    def tell(self, entity: Entity, facts: Iterable[Fact]) -> None:
+        """Tells of an entity's turns what stands now, in order."""
+        handled = self._want_handled
+        for fact in cast("Iterable[Any]", facts):  # one look at a class tells them apart
+            if fact.__class__ is not tuple:
+                fact()
+                continue
+            # Done for every command: no call but that of the instrument.
+            envelope, outcome, accepted, began, ended = fact
+            if began is None:
+                began = ended
+            waited = began - accepted if began > accepted else 0.0  # below it by the clocks of two machines
+            name, command_id = (envelope.name, envelope.command_id) if envelope is not None else ("", "")
+            word = WORDS[outcome.kind]
+            for one in handled:
+                try:
+                    one.handled(entity, name, command_id, word, waited, ended - began)
+                except Exception as error:
+                    self._log_failure("handled", one, error)
 
     def failed(
         self, entity: Entity, command: str, command_id: str, attempt: int, again_in: float, error: str
@@ -224,73 +280,14 @@ class Instruments(Instrument):
         self._each("fenced", lambda one: one.fenced(entity))
 
 
-class TurnFacts:
-    """What there is to tell of one turn, once it stands.
-
-    It is made for every command, so nothing is made in advance that few turns need.
-    """
-
-    __slots__ = ("_accepted_at", "_began", "_entity", "_handled", "_instruments", "_last", "_sent")
-
-    def __init__(self, instruments: Instruments, entity: Entity, accepted_at: float) -> None:
-        self._instruments = instruments
-        self._entity = entity
-        self._accepted_at = accepted_at  # its command, on Trio's clock
-        self._began: float | None = None  # its handler
-        self._sent: Sequence[tuple[str, str]] = ()  # types and names of what it sends
-        self._handled: tuple[str, str, str, float, float] | None = None  # None: the command stays
-        self._last: Callable[[], None] | None = None  # tells of a failure, which most have not
-
-    def observe(
-        self, envelope: Envelope, attempt: int, run: Awaitable[Ending | None]
-    ) -> Awaitable[Ending | None]:
-        """Puts round a handler, which is to be awaited at once, what instruments want there; gives what to await."""
-        self._began = self._instruments.now()
-        around = self._instruments.handling(
-            self._entity, envelope.name, envelope.command_id, attempt, envelope.headers
-        )
-        return run if around is None else self._observed(around, run)
-
-    async def _observed(self, around: Around, run: Awaitable[Ending | None]) -> Ending | None:
-        try:
-            ending = await run
-        except BaseException as error:
-            around.leave(error)
-            raise
-        around.leave(_error_of(ending))
-        return ending
-
-    def tell(self) -> None:
-        """Tells it all, in order."""
-        if self._sent:
-            self._instruments.sent_each(self._sent)
-        if self._handled is not None:
-            self._instruments.handled(self._entity, *self._handled)
-        if self._last is not None:
-            self._last()
-
-    def finished(
-        self, envelope: Envelope | None, outcome: str, codec: Codec, sent: Sequence[Outgoing]
-    ) -> None:
-        """Notes that the command leaves its mailbox, with what its handler sends."""
-        now = self._instruments.now()
-        began = now if self._began is None else self._began
-        waited = max(0.0, began - self._accepted_at)  # below it by the clocks of two machines
-        name, command_id = (envelope.name, envelope.command_id) if envelope is not None else ("", "")
-        if sent:
-            self._sent = [(one.entity.type, decode_envelope(codec, *one[:2]).name) for one in sent]
-        self._handled = (name, command_id, outcome, waited, now - began)
-
-    def failed(self, envelope: Envelope, attempt: int, again_in: float, error: BaseException) -> None:
-        """Notes that the command is tried again."""
-        what = (self._entity, envelope.name, envelope.command_id, attempt, again_in, type(error).__name__)
-        self._last = partial(self._instruments.failed, *what)
-
-    def dead(self, envelope: Envelope | None, command_id: str, attempts: int, error: BaseException) -> None:
-        """Notes that the command becomes a dead letter."""
-        name = envelope.name if envelope else ""
-        what = (self._entity, name, command_id, attempts, type(error).__name__)
-        self._last = partial(self._instruments.dead, *what)
+async def _observed(around: Around, run: Awaitable[Ending | None]) -> Ending | None:
+    try:
+        ending = await run
+    except BaseException as error:
+        around.leave(error)
+        raise
+    around.leave(_error_of(ending))
+    return ending
 
 
 def _overrides(instrument: Instrument, what: str) -> bool:

@@ -30,7 +30,18 @@ class Rest:
     again: what it is told meanwhile, `hinted` keeps.
     """
 
-    __slots__ = ("_cause", "_parking", "_scope", "_task", "_worker", "claiming", "dozes", "hinted", "parked")
+    __slots__ = (
+        "_cause",
+        "_parking",
+        "_scope",
+        "_task",
+        "_worker",
+        "claiming",
+        "dozes",
+        "hinted",
+        "parked",
+        "rested",
+    )
 
     def __init__(self, worker: "Worker") -> None:
         self._worker = worker
@@ -39,6 +50,7 @@ class Rest:
         # Which task rests; not None exactly while it may be woken, by setting it to None and rescheduling.
         self._task: trio.lowlevel.Task | None = None
         self.dozes = False  # it rests without a task
+        self.rested = 0.0  # for how many seconds it rested without work when it last did
         # What ends a rest of its own length; its deadline is moved away while a claim is on its way.
         self._scope: trio.CancelScope | None = None
         self._cause: Any = None  # what woke it
@@ -152,7 +164,7 @@ class Rest:
 
     def _leave_parking(self) -> None:
         if self._parking is not None:
-            self._parking.leave(self)
+            self.rested = self._parking.leave(self)
             self._parking = None
 
     def _take_cause(self) -> Any:
@@ -183,9 +195,10 @@ class Parking:
         if self._begun is not None:
             self._begun.set()
 
-    def leave(self, rest: Rest) -> None:
-        """Notes that it is not to be ended any more."""
-        self._until.pop(rest, None)
+    def leave(self, rest: Rest) -> float:
+        """Notes that it is not to be ended any more; says for how many seconds it has lasted."""
+        until = self._until.pop(rest, None)
+        return self._seconds if until is None else self._seconds - (until - trio.current_time())
 
     async def run(self) -> None:
         """Ends rests that have lasted long enough, for ever."""

@@ -11,7 +11,6 @@ import trio
 from trioqueue.messages.envelope import Envelope
 from trioqueue.protocol.turn import Cancelled, Ending, Expired, Raised, Returned
 from trioqueue.runtime.context import Context, Receipt, TurnSlot
-from trioqueue.runtime.instruments import TurnFacts
 from trioqueue.runtime.service import BoundHandler
 from trioqueue.stores.contract import Outgoing
 from trioqueue.stores.reports import Queued
@@ -96,7 +95,7 @@ class Running:
     nursery: trio.Nursery | None
     slot: TurnSlot
     _make_context: Callable[["Running"], Context]
-    facts: tuple[TurnFacts, ...] = attrs.field(default=(), repr=False)  # (): nobody is told
+    began: float | None = None  # when its handler did, by the clock of instruments; None: nobody is told
     deadline: float = math.inf  # on Trio's clock
     # Made when it is asked for, which most handlers don't.
     _context: Context | None = None

@@ -10,9 +10,11 @@ import trio
 from trioqueue._errors import BadDeclaration
 from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
+from trioqueue.messages.envelope import Envelope
 from trioqueue.messages.policy import EntityPolicy, Retry
+from trioqueue.messages.raw import WILDCARD, RawCommand
 from trioqueue.messages.registry import Activation, Handler, Registry
-from trioqueue.messages.state import StateInfo, state_info_of
+from trioqueue.messages.state import StateInfo, read_state, state_info_of
 from trioqueue.runtime.context import Context
 
 
@@ -66,6 +68,42 @@ class Service:
     state: StateInfo | None
     nests: bool  # something of it may ask for the entity's nursery
     activate: Callable[[Entity, trio.Nursery], AbstractAsyncContextManager[Any]] | None
+    codec: Codec
+
+    def bound_of(self, name: str) -> BoundHandler | None:
+        """Finds who handles a command; None: nobody here."""
+        return self.handlers.get(name) or self.handlers.get(WILDCARD)
+
+    def command_in(self, envelope: Envelope, bound: BoundHandler) -> Any:
+        """Makes what the handler is called with.
+
+        Raises:
+            DecodeError: The payload is not one of its class.
+            NewerVersion: It was sent by a release after this one.
+        """
+        info, payload = bound.handler.info, envelope.payload
+        if info.cls is RawCommand:
+            return RawCommand(
+                envelope.entity.type, envelope.entity.id, envelope.name, payload, envelope.version
+            )
+        if envelope.version != info.version:
+            payload = self.registry.upcasted(info.cls, payload, envelope.version)
+        return self.codec.structure(payload, info.cls)
+
+    def thawed(self, state: StateInfo, encoded: bytes | None) -> Any:
+        """Makes the object that handlers change; None: the first one."""
+        if encoded is None:
+            return state.cls()
+        version, fields = read_state(self.codec, encoded)
+        return self.codec.structure(self.registry.upcasted(state.cls, fields, version), state.cls)
+
+    def frozen(self, state: StateInfo, live: Any) -> bytes:
+        """Makes of that object what is kept.
+
+        Raises:
+            EncodeError: A value in it can't be kept.
+        """
+        return self.codec.dumps({"v": state.version, "s": self.codec.unstructure(live, state.cls)})
 
 
 def build_services(
@@ -109,6 +147,7 @@ def build_services(
             state=state_info_of(state) if state else None,
             nests=activation is not None or any(bound.context_names for bound in handlers.values()),
             activate=_activate(activation, provide) if activation else None,
+            codec=codec,
         )
     return services
 

@@ -27,9 +27,8 @@ from trioqueue._errors import (
 from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.envelope import Envelope, decode_envelope
-from trioqueue.messages.raw import WILDCARD, RawCommand
 from trioqueue.messages.rejection import rejection_fields, rejection_name
-from trioqueue.messages.state import StateInfo, read_state
+from trioqueue.messages.state import StateInfo
 from trioqueue.protocol.outcome import DONE, Kind, Outcome
 from trioqueue.protocol.turn import (
     Cancelled,
@@ -62,7 +61,7 @@ from trioqueue.runtime.finished import (
     why_paused,
     withdrawn_of,
 )
-from trioqueue.runtime.instruments import Instruments, TurnFacts
+from trioqueue.runtime.instruments import Instruments
 from trioqueue.runtime.receiver import KEEP_MS
 from trioqueue.runtime.running import PodsDied, Running, TurnScope
 from trioqueue.runtime.service import BoundHandler, Service
@@ -87,9 +86,11 @@ class Turns:
 
     # A pod may hold tens of thousands of them.
     __slots__ = (
+        "_accepted",
         "_ahead",
         "_attempts",
         "_base",
+        "_began",
         "_client",
         "_codec",
         "_counts",
@@ -97,7 +98,6 @@ class Turns:
         "_dirty",
         "_done",
         "_entity",
-        "_facts",
         "_fetched_at",
         "_gathered",
         "_gathered_at",
@@ -105,6 +105,7 @@ class Turns:
         "_live",
         "_now_us",
         "_proven",
+        "_read",
         "_running",
         "_sender",
         "_size",
@@ -131,7 +132,9 @@ class Turns:
     ) -> None:
         self.service = service
         self._instruments = instruments
-        self._facts: tuple[TurnFacts, ...] = ()  # of the command that is looked at; (): nobody is told
+        # Of the command that is looked at: when it was accepted, on Trio's clock, and when its handler began.
+        self._accepted = 0.0
+        self._began: float | None = None
         self.paused_why = ""  # why a head of it waits for an operator, as it failed for good
         self._entity = entity
         self._codec = codec
@@ -147,13 +150,13 @@ class Turns:
         self._base: bytes | None = None
         # The object that handlers change.  None, or equal to `_base` unless a handler runs.
         self._live: Any = None
+        self._read: tuple[Queued, Envelope, Any] | None = None  # what was decoded before its turn
         self._dirty = False  # a handler has started on `_live`, and its turn does not stand (yet)
         # Turns that were handled and do not stand yet, how many commands they settle, and since when there are any.
         self._gathered: Finished | None = None
         self._ahead, self._gathered_at, self._size = 0, 0.0, 0
         # What is known of the head alone; zeros once the head of the last claim was settled.
-        self._attempts = self._crashes = self._unknown_us = 0
-        self._proven = False
+        self._attempts, self._crashes, self._unknown_us, self._proven = 0, 0, 0, False
         self._now_us, self._fetched_at = 0, 0.0  # store time of the last batch, and our time when it came
         self._running: tuple[Running, ...] = ()  # whose handlers run
         self.cancels: Set[str] = NO_CANCELS  # commands whose callers have gone, as far as we were told
@@ -219,12 +222,11 @@ class Turns:
             self._base = self._state
         if commit.pops or finished.ends_group():
             self._forget_head()
-        for facts in finished.facts:
-            facts.tell()
+        if finished.facts:
+            self._instruments.tell(self._entity, finished.facts)
 
     def _forget_head(self) -> None:
-        self._attempts = self._crashes = self._unknown_us = 0
-        self._proven = False
+        self._attempts, self._crashes, self._unknown_us, self._proven = 0, 0, 0, False
 
     # -------------------------------------------------------------------------------- a group
     def ahead(self) -> int:
@@ -328,15 +330,17 @@ class Turns:
             queued, nursery, slot: as `take` has them.
             settle: makes what was handled before stand; False: it does not, and nothing of this turn will.
         """
-        self._facts = ()
-        if self._instruments.active:
-            self._facts = (TurnFacts(self._instruments, self._entity, self._accepted_at(queued)),)
-        service = self.service
-        try:
-            envelope = decode_envelope(self._codec, self._entity, queued.data)
-        except DecodeError as error:
-            return partial(self._bury, queued, None, error, want)
-        bound = service.handlers.get(envelope.name) or service.handlers.get(WILDCARD)
+        self._accepted, self._began = self._accepted_at(queued), None
+        service, command = self.service, None
+        if self._read is not None and self._read[0] is queued:
+            _, envelope, command = self._read
+        else:
+            try:
+                envelope = decode_envelope(self._codec, self._entity, queued.data)
+            except DecodeError as error:
+                return partial(self._bury, queued, None, error, want)
+        self._read = None
+        bound = service.bound_of(envelope.name)
         if not ahead and self._proven and self._crashes > service.policy.max_crashes:
             died = PodsDied(f"{self._crashes} pods died while they handled it")
             return partial(self._give_up, queued, envelope, died, want)
@@ -344,16 +348,17 @@ class Turns:
             unknown = UnknownCommand(str(self._entity), envelope.name)
             return Unhandled(self._hold_or_bury, queued, envelope, unknown, want)
         try:
-            command = self._command(bound, envelope)
+            if command is None:
+                command = service.command_in(envelope, bound)
             if self._live is None and service.state is not None:
-                self._live = self._thawed(service.state)
+                self._live = service.thawed(service.state, self._base)
         except NewerVersion as error:
             return Unhandled(self._hold_or_bury, queued, envelope, error, want)
         except DecodeError as error:
             return partial(self._bury, queued, envelope, error, want)
         until, expired = math.inf, False
         if envelope.deadline is not None:
-            until = self._accepted_at(queued) + envelope.deadline
+            until = self._accepted + envelope.deadline
             expired = until <= trio.current_time()
         if expired or envelope.command_id in self.cancels:
             return partial(self._settle, envelope, bound, Drop(expired=expired), want)
@@ -361,7 +366,18 @@ class Turns:
         assert self.epoch is not None
         known_by = (self.epoch, self._done + ahead, 1 if ahead else self._attempts + 1)
         make = partial(self._context, settle)
-        return Running(queued, envelope, bound, command, until, known_by, nursery, slot, make, self._facts)
+        return Running(queued, envelope, bound, command, until, known_by, nursery, slot, make)
+
+    def read_ahead(self, queued: Queued) -> None:
+        """Decodes a command before its turn, while there is time for it; what is wrong with it is said in its turn."""
+        service = self.service
+        try:
+            envelope = decode_envelope(self._codec, self._entity, queued.data)
+            bound = service.bound_of(envelope.name)
+            if bound is not None:
+                self._read = queued, envelope, service.command_in(envelope, bound)
+        except TrioqueueError:
+            self._read = None
 
     async def run(self, running: Running, provided: Any, scope: TurnScope) -> Ending | None:
         """Runs a handler, unless its caller has gone meanwhile; None: it was let go of."""
@@ -370,8 +386,10 @@ class Turns:
         self._running = (*self._running, running) if self._running else (running,)
         self._dirty = True
         run: Awaitable[Ending | None] = running.run(self._live, provided, scope)
-        for facts in running.facts:  # one, or nobody is told
-            run = facts.observe(running.envelope, running.known_by[2], run)
+        if (instruments := self._instruments).active:
+            running.began = instruments.now()
+            if instruments.want_handling:
+                run = instruments.observe(self._entity, running.envelope, running.known_by[2], run)
         try:
             return await run
         finally:
@@ -390,39 +408,20 @@ class Turns:
             return Hold()
         return self._bury(queued, envelope, error, want)
 
-    def _command(self, bound: BoundHandler, envelope: Envelope) -> Any:
-        info, payload = bound.handler.info, envelope.payload
-        if info.cls is RawCommand:
-            return RawCommand(self._entity.type, self._entity.id, envelope.name, payload, envelope.version)
-        if envelope.version != info.version:
-            payload = self.service.registry.upcasted(info.cls, payload, envelope.version)
-        return self._codec.structure(payload, info.cls)
-
-    def _thawed(self, state: StateInfo) -> Any:
-        """Makes an object of what handlers begin with."""
-        if self._base is None:
-            return state.cls()
-        version, fields = read_state(self._codec, self._base)
-        return self._codec.structure(self.service.registry.upcasted(state.cls, fields, version), state.cls)
-
-    def _frozen(self) -> bytes | None:
+    def _frozen(self, state: StateInfo) -> bytes | None:
         """Encodes the live state; None: it has not changed."""
-        state = self.service.state
-        if state is None:
-            return None
-        encoded = self._encoded(state, self._live)
+        encoded = self.service.frozen(state, self._live)
         if len(encoded) > self.service.policy.max_state:
             raise StateTooLarge(len(encoded), self.service.policy.max_state)
         return None if encoded == self._base else encoded
-
-    def _encoded(self, state: StateInfo, live: Any) -> bytes:
-        return self._codec.dumps({"v": state.version, "s": self._codec.unstructure(live, state.cls)})
 
     def _has_changed(self, frozen: bytes | None) -> bool:
         """Says whether the handler did that to the state, and not only its class: a default, a field, an upcast."""
         state = self.service.state
         return (
-            frozen is not None and state is not None and frozen != self._encoded(state, self._thawed(state))
+            frozen is not None
+            and state is not None
+            and frozen != self.service.frozen(state, self.service.thawed(state, self._base))
         )
 
     def _context(self, settle: Callable[[], Awaitable[bool]], running: Running) -> Context:
@@ -449,7 +448,7 @@ class Turns:
     def judge(self, running: Running, ending: Ending, want: int) -> Finished:
         """Turns the way a handler ended into a commit."""
         envelope, bound = running.envelope, running.bound
-        self._facts = running.facts
+        self._accepted, self._began = self._accepted_at(running.queued), running.began
         children, withdrawn = running.close()
         self._counts.handled += 1
         try:
@@ -485,7 +484,7 @@ class Turns:
             TrioqueueError: It can't be settled so, and nothing is.
         """
         info = bound.handler.info
-        state = self._frozen() if self.service.state is not None else None
+        state = self._frozen(self.service.state) if self.service.state is not None else None
         if info.is_query:
             if children or withdrawn or self._has_changed(state):
                 raise BadDeclaration(
@@ -519,9 +518,8 @@ class Turns:
                 self._counts.failed += 1
                 attempt, leaf = self._attempts + 1, single_leaf(error)
                 log_retry(self._entity, envelope, attempt, wait, leaf)
-                for facts in self._facts:
-                    facts.failed(envelope, attempt, wait, leaf)
-                return Finished(self._commit(retry_ms=math.ceil(wait * 1000)), facts=self._facts)
+                facts = self._instruments.facts_of_retry(self._entity, envelope, attempt, wait, leaf)
+                return Finished(self._commit(retry_ms=math.ceil(wait * 1000)), facts=facts)
             case GiveUp(error):
                 self._counts.failed += 1
                 if not bound.handler.info.is_query:
@@ -568,8 +566,8 @@ class Turns:
         )
         finished = self._finish(envelope, outcome, want)
         finished.commit.dead = (letter,)
-        for facts in self._facts:
-            facts.dead(envelope, command_id, self._attempts + 1, single_leaf(error))
+        what = (self._entity, envelope, command_id, self._attempts + 1, single_leaf(error))
+        finished.facts = [*(finished.facts or ()), *self._instruments.facts_of_death(*what)]
         return finished
 
     def _finish(
@@ -578,14 +576,17 @@ class Turns:
         assert self.epoch is not None
         commit = Commit(self._entity, self.epoch, self._done, 1)
         commit.want, commit.children = want, children
-        finished = Finished(commit, facts=self._facts)
+        finished = Finished(commit)
         if envelope is not None:
             if is_wanted(envelope):
                 self._answer(finished, envelope, outcome)
             if envelope.command_id in self.cancels:
                 commit.settled_cancels = (envelope.command_id,)
-        for facts in self._facts:
-            facts.finished(envelope, outcome.kind.value, self._codec, children)
+        if (told := self._instruments).active:
+            finished.ended_at = ended = told.now()
+            finished.facts = [(envelope, outcome, self._accepted, self._began, ended)]
+            if children:
+                finished.facts.insert(0, told.fact_of_children(self._codec, children))
         return finished
 
     def _answer(self, finished: Finished, envelope: Envelope, outcome: Outcome) -> None:

@@ -11,6 +11,7 @@ work, and does not let go of the entity for being idle.
 import logging
 import math
 import sys
+from functools import partial
 from random import random
 from typing import TYPE_CHECKING, Any, cast
 
@@ -50,7 +51,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("trioqueue.worker")
 
 NAP = 1.0
-"""Seconds that a worker rests with its nursery before it dozes: to open one takes as long as a turn."""
+"""Seconds that a worker rests with its task before it dozes, where it has a nursery or was woken from its last doze so
+soon: to begin with them anew takes as long as a turn."""
 
 DOZE = "doze"
 """In place of a reason to release: it rests without a task."""
@@ -78,6 +80,7 @@ class Worker:
         "_entered",
         "_failures",
         "_incarnation",
+        "_naps",
         "_news",
         "_nursery",
         "_service",
@@ -109,6 +112,7 @@ class Worker:
         self.hand: tuple[Queued, ...] = ()  # fetched and not settled: the mailbox begins with them
         self._suspect = False  # its head is one, and in hand
         self._nursery: trio.Nursery | None = None  # the entity's, while its turns may use one
+        self._naps = False  # it was woken from its last doze soon
         self._failures = 0  # of the activation, since it last began
         self._entered = False  # the activation has begun
         self._awake = False  # instruments were told so
@@ -149,6 +153,7 @@ class Worker:
 
     def rise(self, cause: object) -> None:
         """Gives it a task again, as something ended its rest."""
+        self._naps = self.rest.rested < NAP
         self._incarnation.start(self, cause)
 
     def abandon(self) -> None:
@@ -308,11 +313,11 @@ class Worker:
                     return
                 why = None
                 continue
-            store, member = self._incarnation.store, self._incarnation.member
+            incarnation = self._incarnation
             if why == "idle" and self.kept.left():
                 pass  # it was told so while it left the activation
-            elif await store.release(member, self.entity, self.turns.epoch, why):
-                self._incarnation.counts.passivated += why == "idle"
+            elif await incarnation.store.release(incarnation.member, self.entity, self.turns.epoch, why):
+                incarnation.counts.passivated += why == "idle"
                 self._fall_asleep(idle=why == "idle")
                 await self._pass_on_keeping()
                 return
@@ -383,11 +388,12 @@ class Worker:
             cause = await rest.last(self._longest_rest(), parked=True)
         elif not self._may_doze():
             cause = await rest.park(self._parking(self._service.policy.idle_timeout))
-        elif self._nursery is None:
+        elif self._nursery is None and not self._naps:
             return DOZE
         else:
             cause = await rest.park(self._parking(min(NAP, self._service.policy.idle_timeout)))
             if cause is OVER:
+                self._naps = False
                 return NAPPED if self._may_doze() else None
         return await self._rise(cause)
 
@@ -555,7 +561,10 @@ class Worker:
         commit = finished.commit
         if not self._incarnation.trusted():
             raise LeaseLost("the lease can no longer be trusted")
-        self.answer = answer = await self._incarnation.store.commit(self._incarnation.member, commit)
+        more = 0 < commit.pops < len(self.hand)
+        meanwhile = partial(self.turns.read_ahead, self.hand[commit.pops]) if more else None
+        store, member = self._incarnation.store, self._incarnation.member
+        self.answer = answer = await store.commit(member, commit, meanwhile)
         if isinstance(answer, Fenced):
             self.hand = ()
             if (instruments := self._incarnation.instruments).active:

@@ -401,8 +401,13 @@ class Store(Looking, Protocol):
         """
         ...
 
-    async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
+    async def commit(
+        self, member: Member, commit: Commit, meanwhile: Callable[[], None] | None = None
+    ) -> CommitAnswer:
         """Makes a turn stand: pops, state, children, replies, dead letters, retry, all together.
+
+        `meanwhile` is called once, before the answer is there, and must not raise: what can be done while the store
+        works.
 
         Repeated or late, it stands once: the same answer comes again, by what the entity is now.  Only the owner
         under its newest epoch and with the right `done` is heard, all others get `Fenced`.

@@ -142,7 +142,11 @@ class MemoryStore:
             lambda: self._server.claim(member, entity, have, fetch, eager=eager)
         )
 
-    async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
+    async def commit(
+        self, member: Member, commit: Commit, meanwhile: Callable[[], None] | None = None
+    ) -> CommitAnswer:
+        if meanwhile is not None:
+            meanwhile()
         return await self._outside_quarantine(lambda: self._server.commit(member, commit))
 
     async def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:

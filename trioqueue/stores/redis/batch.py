@@ -139,6 +139,7 @@ class Batcher:
         self._keys = keys
         self._producer = producer
         self._sequence = 0
+        self._shared = 0  # sections of the last write
         self._unsettled: dict[int, None] = {}  # sequences given out and not settled, oldest first
         self._send_script, self._void_script = script("send"), script("void")
         self._claim_script, self._commit_script = script("claim"), script("commit")
@@ -178,8 +179,14 @@ class Batcher:
         """Says below which sequence everything of this producer is settled."""
         return next(iter(self._unsettled), self._sequence + 1)
 
+    def write_if_alone(self) -> None:
+        """Writes now, and not with all of this moment, where lately nothing has shared a write with another section."""
+        if self._shared <= 1:
+            self._transport.write_early()
+
     def flush(self) -> None:
         """Packs everything that has gathered; called right before each write."""
+        self._shared = len(self._commits) + len(self._releases) + len(self._claims) + len(self._sends)
         while self._commits:
             self._call_commit(_take(self._commits))
         while self._releases:

@@ -77,8 +77,8 @@ FOREIGN_KEY = "a key with trioqueue's prefix holds something else, choose anothe
 _PUT_OFF = re.compile(rb"\d+ (\+?\d+) (\d+) ")
 """What stands before the name and the envelope of a command that is put off."""
 
-GOES_ON = Next(0, ())
-"""Says that there is work left, and nothing else, as most answers to a commit do."""
+GOES_ON, PARKED = Next(0, ()), Parked()
+"""Say that there is work left, or none, and nothing else, as most answers to a commit do: one object for all."""
 
 WITHDRAWALS: dict[bytes, Withdrawal] = {b"DROPPED": "dropped", b"TOLD": "told", b"LATE": "late"}
 
@@ -347,7 +347,7 @@ def commit_answer(answer: Any) -> CommitAnswer:
     if answer == b"NEXT":
         return GOES_ON
     if answer == b"PARKED":
-        return Parked()
+        return PARKED
     if answer == b"FENCED":
         return Fenced()
     if answer == b"PAUSED":

@@ -156,9 +156,11 @@ class RedisStore(RedisLooking):
             answer = await self._section(self._batcher.claim, section)
         return claim_answer(answer)
 
-    async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
+    async def commit(
+        self, member: Member, commit: Commit, meanwhile: Callable[[], None] | None = None
+    ) -> CommitAnswer:
         section = CommitSection(member, commit)
-        answer = await self._section(self._batcher.commit, section)
+        answer = await self._section(self._batcher.commit, section, meanwhile)
         while answer.__class__ is bytes and answer in REFUSALS and await self._is_quarantine(answer):
             answer = await self._section(self._batcher.commit, section)
         if answer == b"TOO_LARGE":
@@ -174,12 +176,17 @@ class RedisStore(RedisLooking):
 
     # Protected, since an interrupt before it waits would leave a wake-up for a task that sits elsewhere.
     @trio.lowlevel.enable_ki_protection
-    async def _section(self, add: Callable[[SectionT], None], section: SectionT) -> object:
+    async def _section(
+        self, add: Callable[[SectionT], None], section: SectionT, meanwhile: Callable[[], None] | None = None
+    ) -> object:
         """Adds a section and waits for its answer; a cancelled caller leaves, the answer is read and dropped."""
         await trio.lowlevel.checkpoint_if_cancelled()
         waiter = Waiter()
         section.answer = waiter.answer
         add(section)
+        if meanwhile is not None:
+            self._batcher.write_if_alone()
+            meanwhile()
         result = await waiter.wait()
         if isinstance(result, Exception):
             raise result
