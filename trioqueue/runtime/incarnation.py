@@ -433,8 +433,8 @@ class Incarnation:
         So nothing that has work waits for ever.
         """
         workers = list(self._workers.values())
-        kept = [worker for worker in workers if worker.kept.left()]
-        idle = [worker for worker in workers if not worker.kept.left() and worker.yield_if_idle()]
+        kept = [worker for worker in workers if worker.kept_for()]
+        idle = [worker for worker in workers if not worker.kept_for() and worker.yield_if_idle()]
         if idle or self._let_sleep(kept):
             return
         long_ago = trio.current_time() - FAIR_SHARE

@@ -6,12 +6,14 @@ import trio
 
 
 class Kept:
-    """What a worker knows of being kept awake, and of its activation."""
+    """What a worker knows of being kept awake.
 
-    __slots__ = ("_closed_until", "_until", "open")
+    `opened`, where it is asked for: the worker is inside of the activation.
+    """
+
+    __slots__ = ("_closed_until", "_until")
 
     def __init__(self) -> None:
-        self.open = False  # the worker is inside of the activation
         self._until = -math.inf  # until when it is kept awake; passed: it isn't
         # Until when a failed activation is not tried again for the sake of being awake alone.
         self._closed_until = -math.inf
@@ -30,15 +32,15 @@ class Kept:
 
     def failed(self, seconds: float) -> None:
         """Takes note that the activation is not to be tried again for so long without work."""
-        self.open, self._closed_until = False, trio.current_time() + seconds
+        self._closed_until = trio.current_time() + seconds
 
-    def wants_to_open(self) -> bool:
+    def wants_to_open(self, *, opened: bool) -> bool:
         """Says whether the activation is to be entered without work."""
-        return not self.open and self.left() > 0 and trio.current_time() >= self._closed_until
+        return not opened and self.left() > 0 and trio.current_time() >= self._closed_until
 
-    def longest_rest(self, idle_timeout: float) -> float:
+    def longest_rest(self, idle_timeout: float, *, opened: bool) -> float:
         """Says for how many seconds to rest without work: until it has been idle for long enough, or may open again."""
         left = self.left()
-        if self.open or not left:
+        if opened or not left:
             return left + idle_timeout
         return max(0.0, self._closed_until - trio.current_time())

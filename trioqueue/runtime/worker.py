@@ -28,6 +28,7 @@ from trioqueue.runtime.resting import OVER, Parking, Rest
 from trioqueue.runtime.running import TurnScope
 from trioqueue.runtime.settling import Settling
 from trioqueue.runtime.turns import Turns
+from trioqueue.runtime.waking import tell_asleep, tell_awake
 from trioqueue.stores.contract import (
     Backoff,
     ClaimAnswer,
@@ -80,9 +81,11 @@ class Worker:
         "_entered",
         "_failures",
         "_incarnation",
+        "_kept",
         "_naps",
         "_news",
         "_nursery",
+        "_opened",
         "_service",
         "_slot_scope",
         "_suspect",
@@ -91,7 +94,6 @@ class Worker:
         "begun_at",
         "entity",
         "hand",
-        "kept",
         "rest",
         "settling",
         "started",
@@ -116,12 +118,12 @@ class Worker:
         self._failures = 0  # of the activation, since it last began
         self._entered = False  # the activation has begun
         self._awake = False  # instruments were told so
-        self.kept = Kept()
+        self._kept: Kept | None = None  # None: it never was, as far as is known
+        self._opened = False  # it is inside of the activation
         # Set by whatever may concern handlers that overlap; None while none does.
         self._news: trio.Event | None = None
         self.begun_at = math.inf  # when it was last given work, on Trio's clock; inf: it has none
         self._yields = False  # it is to hand its entity on, though there is work, as others wait for room
-        self.settling = Settling(self)
 
     def __repr__(self) -> str:
         return f"<Worker {self.entity} {'parked' if self.rest.parked else 'busy'}, {len(self.hand)} in hand>"
@@ -139,17 +141,28 @@ class Worker:
 
     def keep(self, seconds: float) -> None:
         """Tells it to keep the entity awake for so long, whether it has work or not."""
-        self.kept.keep(seconds)
+        self._kept = self._kept or Kept()
+        self._kept.keep(seconds)
         if not self.started and not self.rest.dozes:
             self.rest.hinted = True
         elif self.rest.is_parked():
-            if self.kept.wants_to_open():
+            if self._wants_to_open():
                 self.rest.wake()
-            elif self.kept.open and not self.rest.lengthen(self._longest_rest()):
+            elif self._opened and not self.rest.lengthen(self._longest_rest()):
                 self.rest.end(OVER)  # it goes on with a rest that is as long as it has to be
 
+    def kept_for(self) -> float:
+        """Says for how many seconds more it is kept awake; 0: it isn't."""
+        return 0.0 if self._kept is None else self._kept.left()
+
+    def _wants_to_open(self) -> bool:
+        return self._kept is not None and self._kept.wants_to_open(opened=self._opened)
+
     def _longest_rest(self) -> float:
-        return self.kept.longest_rest(self._service.policy.idle_timeout)
+        idle_timeout = self._service.policy.idle_timeout
+        return (
+            idle_timeout if self._kept is None else self._kept.longest_rest(idle_timeout, opened=self._opened)
+        )
 
     def rise(self, cause: object) -> None:
         """Gives it a task again, as something ended its rest."""
@@ -202,7 +215,8 @@ class Worker:
         """Lets go of the entity if it is idle, even if it is kept, for those that wait for room; False: it isn't."""
         if self.rest.hinted or not self.rest.is_parked():
             return False
-        self.kept.end()
+        if self._kept is not None:
+            self._kept.end()
         return self.rest.wake()
 
     def yield_turn(self) -> None:
@@ -230,6 +244,7 @@ class Worker:
     # -------------------------------------------------------------------------------- its life
     async def run(self, cause: object) -> None:
         """Serves the entity until it is let go of, or may doze; `cause`: what it was started by."""
+        self.settling = Settling(self)
         try:
             await self._serve(cause)
         except LeaseLost as lost:
@@ -258,6 +273,7 @@ class Worker:
             raise cancelled from None
         finally:
             self.started = False
+            del self.settling  # it is there while there is a task
             if not self.rest.dozes:
                 self._acquit()
                 self._fall_asleep(idle=False)
@@ -270,33 +286,13 @@ class Worker:
         """Has instruments told that the entity is awake, once."""
         if not self._awake:
             self._awake = True
-            if logger.isEnabledFor(logging.DEBUG):  # else what it says is not even made
-                logger.debug(
-                    "%s is awake",
-                    self.entity,
-                    extra={"event": "claimed", "entity": str(self.entity), "pod": self._pod()},
-                )
-            if (instruments := self._incarnation.instruments).active:
-                instruments.claimed(self.entity)
+            tell_awake(self._incarnation.instruments, self.entity, self._pod())
 
     def _fall_asleep(self, *, idle: bool) -> None:
         """Has instruments told that it is not, if they were told that it is."""
         if self._awake:
             self._awake = False
-            if logger.isEnabledFor(logging.DEBUG):
-                logger.debug(
-                    "%s is let go of%s",
-                    self.entity,
-                    ", as it was idle" if idle else "",
-                    extra={
-                        "event": "let_go",
-                        "entity": str(self.entity),
-                        "pod": self._pod(),
-                        "idle": idle,
-                    },
-                )
-            if (instruments := self._incarnation.instruments).active:
-                (instruments.passivated if idle else instruments.handed_off)(self.entity)
+            tell_asleep(self._incarnation.instruments, self.entity, self._pod(), idle=idle)
 
     async def _serve(self, cause: object) -> None:
         idle_timeout = self._service.policy.idle_timeout
@@ -314,7 +310,7 @@ class Worker:
                 why = None
                 continue
             incarnation = self._incarnation
-            if why == "idle" and self.kept.left():
+            if why == "idle" and self.kept_for():
                 pass  # it was told so while it left the activation
             elif await incarnation.store.release(incarnation.member, self.entity, self.turns.epoch, why):
                 incarnation.counts.passivated += why == "idle"
@@ -326,14 +322,14 @@ class Worker:
 
     async def _pass_on_keeping(self) -> None:
         """Has an entity that was kept awake here come awake elsewhere at once, where its pod drains."""
-        keep_ms = math.ceil(self.kept.left() * 1000)
+        keep_ms = math.ceil(self.kept_for() * 1000)
         if keep_ms and self._incarnation.draining():
             await self._incarnation.store.keep(self._incarnation.member, [self.entity], keep_ms)
 
     async def until_claimed(self) -> str | None:
         """Rests until there is work that may be started, or it is to be opened without; else says why to let go."""
         while not isinstance(self.answer, Claimed):
-            if isinstance(self.answer, Empty) and self.kept.wants_to_open():
+            if isinstance(self.answer, Empty) and self._wants_to_open():
                 return None
             if why := await self.wait_for_work():
                 return why
@@ -384,7 +380,7 @@ class Worker:
             cause = await rest.last(LATER_PAUSE, parked=False)
             return await self._rise(None if cause is OVER else cause)
         self.begun_at = math.inf
-        if self.kept.left():
+        if self.kept_for():
             cause = await rest.last(self._longest_rest(), parked=True)
         elif not self._may_doze():
             cause = await rest.park(self._parking(self._service.policy.idle_timeout))
@@ -404,7 +400,7 @@ class Worker:
             and self._service.policy.overlap == 1
             and not (self._nursery is not None and self._nursery.child_tasks)
             and not self.rest.hinted
-            and not self.kept.left()
+            and not self.kept_for()
             and self._incarnation.lasts()
         )
 
@@ -414,14 +410,14 @@ class Worker:
     async def _rise(self, cause: object) -> str | None:
         """Goes on after a rest, by what ended it: takes the next claim's answer, or says why to let go."""
         rest, idle = self.rest, isinstance(self.answer, Parked | Empty)
-        if cause is OVER and not self.kept.wants_to_open():
-            return None if self.kept.left() else "idle"  # it may have been told to stay awake meanwhile
+        if cause is OVER and not self._wants_to_open():
+            return None if self.kept_for() else "idle"  # it may have been told to stay awake meanwhile
         if isinstance(cause, Claimed | Empty | Backoff | Later | NotYours | Paused):
             self._note(cause)
             return None
         if self.lets_go():
             return "handoff"
-        if self._incarnation.pressed and not rest.hinted and idle and not self.kept.left():
+        if self._incarnation.pressed and not rest.hinted and idle and not self.kept_for():
             return "idle"
         await self._claim()
         return None
@@ -434,7 +430,7 @@ class Worker:
         when the activation is left, as they use what it opened.
         """
         why: str | None = None
-        self.kept.open = True
+        self._opened = True
         self._entered = False
         self._awake_now()
         try:
@@ -457,7 +453,7 @@ class Worker:
                 raise lost from None
             await self._postpone(single_leaf(error))
             return None
-        self.kept.open = why in (DOZE, NAPPED)
+        self._opened = why in (DOZE, NAPPED)
         return why
 
     async def _postpone(self, error: BaseException) -> None:
@@ -467,7 +463,8 @@ class Worker:
         """
         self._failures += 1
         wait = self._service.policy.retry.wait_before(self._failures, random())
-        self.kept.failed(wait)
+        self._opened, self._kept = False, self._kept or Kept()
+        self._kept.failed(wait)
         logger.error(
             "the activation of %s %s, its next attempt and its commands wait %.1f s",
             self.entity,
