@@ -131,7 +131,9 @@ async def test_a_fleet_sends_once_a_tick(autojump_clock: MockClock) -> None:
     server = MemoryServer(clock_since_the_epoch())
     registry = new_registry()
     registry.every(10, Strike("a"))
-    await trio.sleep((5 - server._now_us() / 1e6) % 10)  # ticks are those of the clock: in between, so that ten come
+    await trio.sleep(
+        (5 - server._now_us() / 1e6) % 10
+    )  # ticks are those of the clock: in between, so that ten come
     async with (
         open_atomic_queues(server, registry=registry) as one,
         open_atomic_queues(server, registry=registry),

@@ -142,7 +142,11 @@ class SimulatedStore:
             f"claim {entity}", lambda server: server.claim(member, entity, have, fetch, eager=eager)
         )
 
-    async def commit(self, member: Member, commit: Commit) -> CommitAnswer:
+    async def commit(
+        self, member: Member, commit: Commit, meanwhile: Callable[[], None] | None = None
+    ) -> CommitAnswer:
+        if meanwhile is not None:
+            meanwhile()
         return await self._ask(f"commit {commit.entity}", lambda server: server.commit(member, commit))
 
     async def release(self, member: Member, entity: Entity, epoch: int | None, why: str) -> bool:
