@@ -68,8 +68,9 @@ class TurnScope:
         )
 
     def end(self) -> None:
-        """Lets go of its task, which refers to this through its context: a cycle, for the garbage collector to find."""
-        self.task = None
+        """Lets go of its task, and of nurseries, which know it too: it refers to this through its context, and that would
+        be a cycle for the garbage collector to find."""
+        self.task, self.outside = None, ()
 
 
 _scope_of_task: contextvars.ContextVar[TurnScope | None] = contextvars.ContextVar(

@@ -1,19 +1,25 @@
 """What the transport does when its connection breaks, falls silent, or leads to another server."""
 
+import socket
+import struct
 import time
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
 import trio
 import trio.testing
-from redis_connections import cut, open_proxy, until
+from redis_connections import GOOD_INFO, HELLO, cut, open_proxy, until
 from redis_servers import RedisServer
 
 from trioqueue._errors import AccessDenied, OutcomeUnknown, StoreUnavailable
 from trioqueue.stores.redis.address import parse_address
 from trioqueue.stores.redis.resp import pack
 from trioqueue.stores.redis.transport import ServerChanged, open_transport
+
+ROUNDS = 12
+"""How often a race is run that is lost every other time."""
 
 
 def opened(server: RedisServer | str, **options: Any) -> Any:
@@ -250,3 +256,56 @@ async def test_silence_is_noticed_though_nothing_else_happens(clean_redis: Redis
         finally:
             clean_redis.resume()
         nursery.cancel_scope.cancel()
+
+
+async def test_nothing_of_a_stream_in_doubt_answers_what_is_written_early() -> None:
+    def serve(listener: socket.socket) -> None:
+        for _ in range(ROUNDS):
+            link, _ = listener.accept()
+            with link:
+                link.recv(65_536)
+                link.sendall(HELLO + GOOD_INFO + b"+PONG\r\n")
+                link.recv(65_536)
+                link.sendall(b"+first\r\n+unasked\r\n+unasked\r\n")
+                if link.recv(65_536):
+                    link.sendall(b"+unasked\r\n")
+            link, _ = listener.accept()
+            with link:
+                link.recv(65_536)
+                link.sendall(HELLO + GOOD_INFO + b"+PONG\r\n")
+                while link.recv(65_536):
+                    link.sendall(b"+right\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(trio.to_thread.run_sync, serve, listener, abandon_on_cancel=True))
+            for _ in range(ROUNDS):  # whose turn comes first, the writer's or ours, is a matter of luck
+                got: list[object] = []
+                async with opened(url) as transport:
+                    assert await transport.call("ECHO", 1) == b"first"
+                    transport.submit(pack(("ECHO", 2)), got.append)
+                    transport.write_early()
+                    time.sleep(0.01)  # noqa: ASYNC251 - until there is an answer to it, while no task has its turn
+                    await until(lambda got=got: got)
+                assert got == [b"right"]
+
+
+async def test_why_a_link_broke_is_known_though_no_task_has_met_it() -> None:
+    def serve(listener: socket.socket) -> None:
+        link, _ = listener.accept()
+        link.recv(65_536)
+        link.sendall(HELLO + GOOD_INFO + b"+PONG\r\n")
+        link.recv(65_536)
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        link.close()  # by a reset
+        listener.close()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"redis://127.0.0.1:{listener.getsockname()[1]}"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.to_thread.run_sync, serve, listener, abandon_on_cancel=True))
+        async with opened(url) as transport:
+            transport.submit(pack(("ECHO", 1)), lambda _: None)
+            await until(lambda: not transport.statistics().connected)
+            assert "Connection reset by peer" in repr(transport)

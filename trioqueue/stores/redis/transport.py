@@ -231,13 +231,16 @@ class Transport(trio.abc.Instrument):
             return
         try:
             data = link.wire.receive_nowait()
-            if data and (doubt := self._take_replies(link, data)):
-                self.renew(doubt)
-        except WireBroken:
-            pass  # the reader meets the same
+            doubt = self._take_replies(link, data) if data else ""
+        except WireBroken as error:
+            doubt = str(error)  # the reader would only meet an end, as the kernel tells an error once
         except BaseException as error:
             self._crash = error
             self._call_writer()
+            return
+        if doubt:
+            self._idle_link = self._waiting_link = None  # its tasks are still there, for a round or two
+            self.renew(doubt)
 
     def _write_at_once(self, wire: Wire) -> bool:
         """Writes all that is queued, if that needs neither waiting nor waking; False: the writer is to see to it."""
@@ -334,6 +337,8 @@ class Transport(trio.abc.Instrument):
                 return str(error)
             finally:
                 self._waiting_link = None
+            # It may have been doubted since this task was woken, and what comes now would answer the wrong request.
+            await trio.lowlevel.checkpoint_if_cancelled()
         return doubt
 
     def _take_replies(self, link: Link, data: bytes) -> str:
@@ -390,8 +395,9 @@ class Transport(trio.abc.Instrument):
             self._on_connect()
 
         async def until_doubt(part: Callable[[Link], Awaitable[str]]) -> None:
-            self._doubt = StoreUnavailable(str(self._greeting.address), await part(link))
-            nursery.cancel_scope.cancel()
+            why = await part(link)
+            if not nursery.cancel_scope.cancel_called:  # what the others meet then says less
+                self.renew(why)
 
         async with trio.open_nursery() as nursery:
             self._serving = nursery.cancel_scope
