@@ -67,9 +67,9 @@ async def nested(command: Nested, context: Context) -> int:
 
 
 @registry.handles(Grouped)
-async def grouped(command: Grouped, sum: Sum) -> int:
-    sum.value += command.number
-    return sum.value
+async def grouped(command: Grouped, total: Sum) -> int:
+    total.value += command.number
+    return total.value
 
 
 @registry.handles(Overlapping)

@@ -68,8 +68,10 @@ class TurnScope:
         )
 
     def end(self) -> None:
-        """Lets go of its task, and of nurseries, which know it too: it refers to this through its context, and that would
-        be a cycle for the garbage collector to find."""
+        """Lets go of its task, and of nurseries, which know that too.
+
+        The task refers to this through its context: a cycle, which the garbage collector would have to find.
+        """
         self.task, self.outside = None, ()
 
 
