@@ -4,7 +4,7 @@ Every session takes the interpreter that runs nox; `nox -s tests --force-python 
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 
 import nox
@@ -12,30 +12,39 @@ from nox.command import CommandFailed
 
 nox.needs_version = ">=2024.10.9"
 # The quick ones first, and the tests last, so that the log ends with their summary.
-nox.options.sessions = [
-    "lint",
-    "typing",
-    "trio_typing",
-    "docs",
-    "redis_versions",
-    "simulation",
-    "processes",
-    "faults",
-    "tests",
-]
+nox.options.sessions = ["lint", "typing", "trio_typing", "docs", "tests"]
 nox.options.reuse_existing_virtualenvs = True
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
-# Folders of tests that have a session of their own: nothing runs twice.
 STORE_TESTS = "tests/stores"
-# Nothing in them waits for a real clock, so they may share the processors with each other.
-CLOCKLESS_TESTS = ["tests/stores/test_state_machine.py", "tests/simulation"]
+# Nothing in them waits for a real clock.
+CLOCKLESS_TESTS = ["tests/simulation", "tests/stores/test_state_machine.py"]  # the longest ones first
 # Each starts processes and waits for what they say, however long that takes.
-PROCESS_TESTS = ["tests/cli", "tests/deploy", "tests/instruments", "tests/test_documents.py"]
+PROCESS_TESTS = ["tests/test_documents.py", "tests/cli", "tests/deploy", "tests/instruments"]  # likewise
 FAULT_TESTS = "tests/faults"
 SOAK_TEST = f"{FAULT_TESTS}/test_soak.py"
 TYPE_TESTS = "tests/typing"
+IN_PARTS = (STORE_TESTS, FAULT_TESTS, TYPE_TESTS, *CLOCKLESS_TESTS, *PROCESS_TESTS)
+
+SHARED_OUT = ("--numprocesses=auto", "--dist=worksteal")
+
+
+def without(*tests: str) -> list[str]:
+    """Leaves out what another part runs."""
+    return [f"--ignore={one}" for one in tests]
+
+
+PARTS = {
+    "redis_versions": [*SHARED_OUT, STORE_TESTS, *without(*CLOCKLESS_TESTS)],
+    "simulation": [*SHARED_OUT, *CLOCKLESS_TESTS],
+    "processes": [*SHARED_OUT, *PROCESS_TESTS],
+    # Two thirds of their time they wait.
+    "faults": ["--numprocesses=3", "--dist=worksteal", FAULT_TESTS, *without(SOAK_TEST)],
+    "chaos": [SOAK_TEST],  # its fleet of processes has the machine for itself
+    "others": [*SHARED_OUT, *without(*IN_PARTS)],
+}
+"""What pytest is told for each part of the tests, which together are all: nothing runs twice."""
 
 
 def group(name: str) -> list[str]:
@@ -43,10 +52,27 @@ def group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
-def pytest(session: nox.Session, *args: str, env: Mapping[str, str] | None = None) -> None:
-    """Installs the package as users do, and runs tests against that."""
+def install(session: nox.Session) -> None:
+    """Installs the package as users do, and what its tests need."""
     session.install("-q", ".[cli,opentelemetry]", *group("tests"))
-    session.run("pytest", *args, *session.posargs, env=env)
+
+
+def run_all(session: nox.Session, runs: Sequence[Sequence[str]], **env: str) -> list[str]:
+    """Runs pytest with each of these arguments, those after one that fails too; gives those that failed."""
+    failed: list[str] = []
+    for args in runs:
+        try:
+            session.run("pytest", *args, env=env)
+        except CommandFailed:
+            failed.append(" ".join(args))
+    return failed
+
+
+def run_part(session: nox.Session, *names: str) -> None:
+    """Runs what belongs to one part of the tests."""
+    install(session)
+    for name in names:
+        session.run("pytest", *PARTS[name], *session.posargs)
 
 
 @nox.session
@@ -63,9 +89,8 @@ def lint(session: nox.Session) -> None:
 def typing(session: nox.Session) -> None:
     """Checks our types with two checkers, and what they say of users' programs."""
     session.install("-q", ".[cli,opentelemetry]", *group("typing"))
-    session.run("mypy")
-    session.run("pyright")
-    session.run("pytest", TYPE_TESTS, *session.posargs)
+    # Each checker takes a minute of one processor.
+    session.run("pytest", "--numprocesses=2", "--dist=loadgroup", TYPE_TESTS, *session.posargs)
 
 
 @nox.session
@@ -89,28 +114,44 @@ def docs(session: nox.Session) -> None:
     session.log("open %s", built / "html" / "index.html")
 
 
-@nox.session
+@nox.session(default=False)
 def redis_versions(session: nox.Session) -> None:
     """Runs the store's contract and its tests on every version of Redis that is found."""
-    pytest(session, "--numprocesses=auto", STORE_TESTS, *(f"--ignore={tests}" for tests in CLOCKLESS_TESTS))
+    run_part(session, "redis_versions")
 
 
-@nox.session
+@nox.session(default=False)
 def simulation(session: nox.Session) -> None:
     """Tries any sequence of operations on both stores, and whole fleets in virtual time."""
-    pytest(session, "--numprocesses=auto", *CLOCKLESS_TESTS)
+    run_part(session, "simulation")
 
 
-@nox.session
+@nox.session(default=False)
 def processes(session: nox.Session) -> None:
     """Runs the command line, the instruments, what is deployed, and each program of the documentation."""
-    pytest(session, "--numprocesses=auto", *PROCESS_TESTS)
+    run_part(session, "processes")
+
+
+@nox.session(default=False)
+def faults(session: nox.Session) -> None:
+    """Runs every fault against every request, link, Redis and handler, and a minute of chaos."""
+    run_part(session, "faults", "chaos")
+
+
+@nox.session(default=False)
+def others(session: nox.Session) -> None:
+    """Runs all tests that are in no other part."""
+    run_part(session, "others")
 
 
 @nox.session
-def faults(session: nox.Session) -> None:
-    """Runs every fault against every request, link, Redis and handler, and a minute of chaos."""
-    pytest(session, FAULT_TESTS)
+def tests(session: nox.Session) -> None:
+    """Runs all parts of the tests, in one environment; or, with arguments, what they name."""
+    install(session)
+    if session.posargs:
+        session.run("pytest", *session.posargs)
+    elif failed := run_all(session, list(PARTS.values())):
+        session.error(f"failed: {', '.join(failed)}")
 
 
 @nox.session(default=False)
@@ -119,41 +160,23 @@ def soak(session: nox.Session) -> None:
 
     The report goes into the documentation, where How it is tested shows it.
     """
+    install(session)
     report = Path(session.virtualenv.location, "report.json").resolve()
     report.unlink(missing_ok=True)
     session.env["TRIOQUEUE_REPORT"] = str(report)
-    failed: list[str] = []
-
-    def run(*args: str, **env: str) -> None:
-        try:
-            pytest(session, *args, env=env)
-        except CommandFailed:
-            failed.append(" ".join(args))  # the rest is run all the same, and the report shows it
-
-    session.install("-q", ".[cli,opentelemetry]", *group("tests"))
     list_versions = "import redis_servers as it; print(*it.find_servers())"
     versions = session.run("python", "-c", list_versions, silent=True, env={"PYTHONPATH": "tests"})
-    run("tests/model", TRIOQUEUE_MODEL_DEPTH="2")
+    # What fails is in the report, and the rest is run all the same.
+    failed = run_all(session, [["tests/model"]], TRIOQUEUE_MODEL_DEPTH="2")
     for version in str(versions).split():
-        run(FAULT_TESTS, f"--ignore={SOAK_TEST}", TRIOQUEUE_REDIS=version)
-    run(SOAK_TEST, TRIOQUEUE_SOAK_SECONDS="1800")
-    run(
-        "--numprocesses=auto",
-        *CLOCKLESS_TESTS,
-        TRIOQUEUE_SEEDS="500-2999",
-        TRIOQUEUE_HYPOTHESIS_EXAMPLES="500",
+        failed += run_all(session, [PARTS["faults"]], TRIOQUEUE_REDIS=version)
+    failed += run_all(session, [PARTS["chaos"]], TRIOQUEUE_SOAK_SECONDS="1800")
+    failed += run_all(
+        session, [PARTS["simulation"]], TRIOQUEUE_SEEDS="0-2999", TRIOQUEUE_HYPOTHESIS_EXAMPLES="500"
     )
     session.run("python", "tests/report.py", str(report), "docs/_generated/test_report.md")
     if failed:
         session.error(f"failed: {', '.join(failed)}")
-
-
-@nox.session
-def tests(session: nox.Session) -> None:
-    """Runs all tests that have no session of their own."""
-    others = (STORE_TESTS, FAULT_TESTS, TYPE_TESTS, *CLOCKLESS_TESTS, *PROCESS_TESTS)
-    elsewhere = [f"--ignore={tests}" for tests in others]
-    pytest(session, *([] if session.posargs else elsewhere))
 
 
 @nox.session(default=False)

@@ -1,7 +1,7 @@
 """Redis servers for whoever asks: one for the whole run, emptied for each test, or one of each version found."""
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import hypothesis
 import pytest
@@ -17,6 +17,16 @@ hypothesis.settings.load_profile("trioqueue")
 def pytest_sessionstart() -> None:
     """Has Ctrl-C mean what it means to a user: what a shell runs in the background ignores it, children included."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Has a report keep text that UTF-8 knows: xdist ends over half a character, as some tests log one."""
+    report = yield
+    report.sections = [
+        (name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report
 
 
 @pytest.fixture(scope="session")

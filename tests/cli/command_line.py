@@ -3,14 +3,19 @@
 import os
 import pty
 import re
+import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
+from threading import Timer
 
 import attrs
 import trio
+from cli.starter import Started, Starter
 
 PATIENCE = 60
 """Seconds for one command; the demo takes 5 of them where nothing else runs."""
@@ -31,8 +36,35 @@ class Ran:
         return self.stdout.splitlines()
 
 
-def trioqueue(*args: str, cwd: Path, module: str = "trioqueue.cli", **env: str) -> Ran:
+starter = Starter()
+
+
+def trioqueue(*args: str, cwd: Path, **env: str) -> Ran:
     """Runs `trioqueue` to its end, with neither a terminal nor a `$TRIOQUEUE_URL` of the surroundings."""
+    if any(
+        name.startswith("PYTHON") for name in env
+    ):  # what is said to Python itself, it hears when it starts
+        return trioqueue_anew(*args, cwd=cwd, **env)
+    with Path(os.devnull).open() as nothing, TemporaryFile("w+") as stdout, TemporaryFile("w+") as stderr:
+        files = [file.fileno() for file in (nothing, stdout, stderr)]
+        code = wait(starter.start(args, cwd, environment(**env), files))
+        stdout.seek(0)
+        stderr.seek(0)
+        return Ran(code, stdout.read(), stderr.read())
+
+
+def wait(started: Started) -> int:
+    """Waits for the end of a command and gives its exit code."""
+    overdue = Timer(PATIENCE, os.kill, (started.pid, signal.SIGKILL))
+    overdue.start()
+    try:
+        return started.wait()
+    finally:
+        overdue.cancel()
+
+
+def trioqueue_anew(*args: str, cwd: Path, module: str = "trioqueue.cli", **env: str) -> Ran:
+    """Does the same with a Python of its own, to see that all is imported that has to be."""
     ran = subprocess.run(
         [sys.executable, "-m", module, *args],
         cwd=cwd,
@@ -72,20 +104,20 @@ async def verb_on_terminal(*args: str, url: str, cwd: Path, typed: str = "", **e
     )
 
 
-def _on_terminal(args: tuple[str, ...], cwd: Path, typed: str, env: dict[str, str]) -> Ran:
+def _on_terminal(args: Sequence[str], cwd: Path, typed: str, env: Mapping[str, str]) -> Ran:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "trioqueue.cli", *args]
     shown = b""
     try:
-        with subprocess.Popen(
-            command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=cwd, env=env
-        ) as process:
+        try:
+            started = starter.start(args, cwd, env, [theirs] * 3)
+        finally:
             os.close(theirs)
-            os.write(ours, typed.encode())
-            # Linux says by an error that nobody holds the other side any more.
-            with suppress(OSError):
-                while chunk := os.read(ours, 65536):
-                    shown += chunk
+        os.write(ours, typed.encode())
+        # Linux says by an error that nobody holds the other side any more.
+        with suppress(OSError):
+            while chunk := os.read(ours, 65536):
+                shown += chunk
+        code = wait(started)
     finally:
         os.close(ours)
-    return Ran(process.returncode, CONTROL.sub("", shown.decode()), "")
+    return Ran(code, CONTROL.sub("", shown.decode()), "")

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import pytest
 import trio
-from cli.command_line import CONTROL, PATIENCE, Ran, environment, processes, trioqueue
+from cli.command_line import CONTROL, PATIENCE, Ran, environment, processes, trioqueue, trioqueue_anew
 from redis_servers import RedisServer
 
 from trioqueue.cli import demo as demo_module
@@ -69,7 +69,7 @@ def prefix_of(ran: Ran) -> str:
 
 # ------------------------------------------------------------------------ what it shows
 def test_memory(tmp_path: Path) -> None:
-    ran = trioqueue("demo", *SMALL, cwd=tmp_path)
+    ran = trioqueue_anew("demo", *SMALL, cwd=tmp_path)
 
     assert (ran.code, ran.stderr) == (0, "")
     assert drift_of(ran) == 0

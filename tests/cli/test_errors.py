@@ -12,6 +12,7 @@ import click
 import pytest
 import trio
 from cli.command_line import trioqueue as trioqueue_process
+from cli.command_line import trioqueue_anew
 from redis_servers import RedisServer
 
 from trioqueue import (
@@ -145,7 +146,7 @@ def test_command_line(
 
 
 def test_error_of_a_pod_process(nobody: str, tmp_path: Path) -> None:
-    ran = trioqueue_process(
+    ran = trioqueue_anew(
         "demo-x", "0", "1", "0.1", "0", cwd=tmp_path, module="trioqueue.cli.demo_pod", TRIOQUEUE_URL=nobody
     )
 
@@ -267,7 +268,7 @@ def test_wrong_option(tmp_path: Path) -> None:
 
 
 def test_help_and_version(tmp_path: Path) -> None:
-    assert "demo" in trioqueue_process(cwd=tmp_path).stdout
+    assert "demo" in trioqueue_anew(cwd=tmp_path).stdout
     assert "--pods" in trioqueue_process("demo", "--help", cwd=tmp_path).stdout
     assert re.fullmatch(r"trioqueue \S.*\n", trioqueue_process("--version", cwd=tmp_path).stdout)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 from faults.history import Log
-from faults.shelf_pod import LEASE
+from faults.shelf_pod import LEASE, say_ready
 
 from trioqueue import Command, Context, Entity, EntityPolicy, Registry, command, entity_id, open_atomic_queues
 
@@ -54,15 +54,18 @@ async def wanted(ids: Wanted, log: Log) -> AsyncGenerator[str]:
 
 async def main(settings: dict[str, Any]) -> None:
     log = Log(settings["log"])
-    async with open_atomic_queues(
-        settings["url"],
-        registry=registry,
-        provide={Log: log, Wanted: Wanted(settings["wanted"])},
-        name=settings["name"],
-        lease=LEASE,
-        entities={"device": EntityPolicy(idle_timeout=1.0)},
-    ) as queues:
-        print("ready", flush=True)
+    async with (
+        open_atomic_queues(
+            settings["url"],
+            registry=registry,
+            provide={Log: log, Wanted: Wanted(settings["wanted"])},
+            name=settings["name"],
+            lease=LEASE,
+            entities={"device": EntityPolicy(idle_timeout=1.0)},
+        ) as queues,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(say_ready)
         await queues.serve()
 
 

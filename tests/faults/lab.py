@@ -276,6 +276,8 @@ class Lab:
             await self._wait_reaped(seconds)
         for pod in self.pods:
             await pod.stop()
+            if not self.history.stuck:
+                await self._wait_reaped(seconds)  # it may have lost its lease just then
         await self.end_processes()
         for process in (*self.senders, *self.processes):
             self.history.take_log(process.name, process.lines())

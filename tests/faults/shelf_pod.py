@@ -185,6 +185,11 @@ async def send_itself(queues: AtomicQueues, log: Log, shelf: str, count: int) ->
         log.write(what="sent", shelf=shelf, number=number)
 
 
+async def say_ready() -> None:
+    """Tells that this pod may be told to end: its other tasks begin when `serve` waits, which hears of signals then."""
+    print("ready", flush=True)
+
+
 async def main(settings: dict[str, Any]) -> None:
     name = settings["name"]
     log = Log(settings["log"])
@@ -192,16 +197,18 @@ async def main(settings: dict[str, Any]) -> None:
     logger.setLevel(logging.INFO)
     logger.addHandler(EventLog(log))
     effects = EffectsOfPod(name, settings["effects"])
-    async with open_pod(settings["url"], log, effects, name=name, **settings["options"]) as queues:
-        print("ready", flush=True)
-        async with trio.open_nursery() as nursery:
-            if settings["sends"]:
-                nursery.start_soon(send_itself, queues, log, f"own-{name}", settings["sends"])
-            if settings["does"]:
-                from faults.operations import OPERATIONS  # it needs the commands of this module
+    async with (
+        open_pod(settings["url"], log, effects, name=name, **settings["options"]) as queues,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(say_ready)
+        if settings["sends"]:
+            nursery.start_soon(send_itself, queues, log, f"own-{name}", settings["sends"])
+        if settings["does"]:
+            from faults.operations import OPERATIONS  # it needs the commands of this module
 
-                nursery.start_soon(OPERATIONS[settings["does"]], queues, log)
-            await queues.serve()
+            nursery.start_soon(OPERATIONS[settings["does"]], queues, log)
+        await queues.serve()
 
 
 if __name__ == "__main__":

@@ -55,12 +55,13 @@ async def open_patiently(url: str, prefix: str) -> AsyncGenerator[AtomicQueues]:
 async def main(settings: dict[str, Any]) -> None:
     log, dice = Log(settings["log"]), Random(settings["seed"])
     async with open_patiently(settings["url"], prefix=settings["prefix"]) as queues:
-        print("ready", flush=True)
-        async with trio.open_nursery() as nursery:
-            for shelves in settings["lines"]:
-                nursery.start_soon(send_to, queues, log, shelves, settings["first"], Random(dice.random()))
-            # Told to end: what is under way is cancelled, and nobody knows of it.
-            with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        # Told to end: what is under way is cancelled, and nobody knows of it.
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            print("ready", flush=True)
+            async with trio.open_nursery() as nursery:
+                for shelves in settings["lines"]:
+                    dice_of_line = Random(dice.random())
+                    nursery.start_soon(send_to, queues, log, shelves, settings["first"], dice_of_line)
                 async for _ in signals:
                     nursery.cancel_scope.cancel()
                     break

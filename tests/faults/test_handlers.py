@@ -137,5 +137,6 @@ async def test_a_command_that_kills_its_pods_takes_no_other_with_it(
                 await trio.sleep(0.05)
             nursery.cancel_scope.cancel()
         assert await dead_letters(lab) == 1
-        (await lab.verdict()).assert_clean(confirmed=100)
+        # What was sent meanwhile is up to how fast the machine is, and who healed too late is judged apart.
+        (await lab.verdict(seconds=30.0)).assert_clean(confirmed=100)
         assert 1 <= len(lab.history.deaths) <= deaths

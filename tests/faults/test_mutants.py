@@ -10,6 +10,9 @@ from faults.mutants import METHODS, SCRIPTS, mutate
 from faults.scenarios import EXPOSED_BY, Scenario, stale_copy
 from redis_servers import RedisServer
 
+ATTEMPTS = 3
+"""A heartbeat in the wrong moment, as one in a hundred is, heals what a story has broken."""
+
 
 @contextmanager
 def server_for(story: Scenario, shared: RedisServer) -> Iterator[RedisServer]:
@@ -38,7 +41,12 @@ async def test_the_protocol_survives(story: Scenario, redis_server: RedisServer,
 @pytest.mark.parametrize("mutant", EXPOSED_BY)
 async def test_a_mutant_is_caught(mutant: str, redis_server: RedisServer, tmp_path: Path) -> None:
     story, violation = EXPOSED_BY[mutant]
-    with server_for(story, redis_server) as server, mutate(mutant):
-        async with open_lab(server, tmp_path) as lab:
-            verdict = await story(lab, mutant)
-    assert violation in verdict.problems(), f"nobody noticed {mutant!r}: {verdict}"
+    for attempt in range(ATTEMPTS):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        with server_for(story, redis_server) as server, mutate(mutant):
+            async with open_lab(server, folder) as lab:
+                verdict = await story(lab, mutant)
+        if violation in verdict.problems():
+            return
+    pytest.fail(f"nobody noticed {mutant!r}: {verdict}")

@@ -131,9 +131,12 @@ async def test_a_pod_without_a_lease_is_not_ready(server: RedisServer) -> None:
         Works().open(server.url, lease=SHORT, instruments=[prometheus]) as queues,
         open_monitor(queues, prometheus=prometheus, **QUICK) as bound,
     ):
-        scrape = await until_scraped(bound, lambda scrape: scrape.value("pods") == 1)
-        assert 0 < (scrape.value("lease_left_seconds") or 0) <= SHORT.ttl
-        assert scrape.value("leases_lost_total") == 0
+        scrape = await until_scraped(
+            bound, lambda scrape: scrape.value("pods") == 1 and (scrape.value("lease_left_seconds") or 0) > 0
+        )
+        assert (scrape.value("lease_left_seconds") or 0) <= SHORT.ttl
+        before = scrape.value("leases_lost_total")  # so short a lease is lost on a busy machine too
+        assert before is not None
         server.pause()
         try:
             said = await until_status(bound, "/ready", 503)
@@ -141,8 +144,13 @@ async def test_a_pod_without_a_lease_is_not_ready(server: RedisServer) -> None:
                 "This pod has no lease that can be trusted: it handles nothing until it has joined anew.\n"
             )
             assert (await get(bound, "/live")).status == 200, "to end it would help nobody"
-            lost = await until_scraped(bound, lambda scrape: scrape.value("leases_lost_total") == 1)
-            assert lost.value("lease_left_seconds") == 0
+            await until_scraped(
+                bound,
+                lambda scrape: (
+                    (scrape.value("leases_lost_total") or 0) > before
+                    and scrape.value("lease_left_seconds") == 0
+                ),
+            )
             await until_scraped(bound, lambda scrape: scrape.value("pods") is None)  # it may be wrong by now
         finally:
             server.resume()

@@ -1,6 +1,7 @@
 import enum
 import json
 import math
+import re
 import traceback
 from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -342,7 +343,7 @@ def test_unknown_fields_are_ignored_and_missing_ones_take_their_default() -> Non
         (lambda: None, "cannot travel"),
         (1 + 2j, "complex cannot travel"),
     ],
-    ids=repr,
+    ids=lambda one: re.sub(" at 0x.*", ">", repr(one)),  # an address is another one in each process
 )
 def test_what_cannot_travel_is_refused_with_a_sentence(value: object, reason: str) -> None:
     with pytest.raises((EncodeError, BadDeclaration), match=reason):

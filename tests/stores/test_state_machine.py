@@ -289,6 +289,9 @@ BEGINNINGS = {
     "a known key fences a worker": 2,
     "a redelivered head waits for another's time": 2,
     "a pause takes effect with the next claim alone": 1,
+    "commit without looking at done": 5,
+    "room is not shared within a call": 2,
+    "a turn withdraws what it has settled": 6,
 }
 """Seeds with which those are found in seconds that are found late else."""
 

@@ -1,4 +1,4 @@
-"""What type checkers say about programs that use trioqueue: nothing about right ones, one line about wrong ones."""
+"""What type checkers say: nothing about our own sources and right programs, one line about wrong programs."""
 
 import json
 import re
@@ -44,13 +44,17 @@ def run_mypy() -> tuple[Found, str]:
     return {(Path(file).name, int(line)) for file, line in lines}, ran.stdout
 
 
-def run_pyright() -> tuple[Found, str]:
-    pyright = shutil.which("pyright", path=str(Path(sys.executable).parent)) or shutil.which("pyright")
-    if pyright is None:
+def pyright() -> str:
+    found = shutil.which("pyright", path=str(Path(sys.executable).parent)) or shutil.which("pyright")
+    if found is None:
         pytest.skip("pyright is not installed")
+    return found
+
+
+def run_pyright() -> tuple[Found, str]:
     # Each program says `# pyright: strict`.
     ran = subprocess.run(
-        [pyright, "--outputjson", "--pythonpath", sys.executable, *PROGRAMS],
+        [pyright(), "--outputjson", "--pythonpath", sys.executable, *PROGRAMS],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -63,7 +67,30 @@ def run_pyright() -> tuple[Found, str]:
     return found, "\n".join(f"{entry['file']}: {entry['message']}" for entry in errors)
 
 
-@pytest.fixture(scope="session", params=[run_mypy, run_pyright], ids=["mypy", "pyright"])
+# Where the tests are shared out, each checker is run by one process, and both at once.
+MYPY, PYRIGHT = (pytest.mark.xdist_group(name) for name in ("mypy", "pyright"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(lambda: [sys.executable, "-m", "mypy"], id="mypy", marks=MYPY),
+        pytest.param(lambda: [pyright(), "--pythonpath", sys.executable], id="pyright", marks=PYRIGHT),
+    ],
+)
+def test_our_sources_have_no_errors(command: Callable[[], list[str]]) -> None:
+    ran = subprocess.run(command(), cwd=ROOT, capture_output=True, text=True, check=False)
+
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(run_mypy, id="mypy", marks=MYPY),
+        pytest.param(run_pyright, id="pyright", marks=PYRIGHT),
+    ],
+)
 def checked(request: pytest.FixtureRequest) -> tuple[Found, str]:
     run: Callable[[], tuple[Found, str]] = request.param
     return run()

@@ -68,9 +68,9 @@ class TurnScope:
         )
 
     def end(self) -> None:
-        """Lets go of its task, and of nurseries, which know it.
+        """Lets go of its task, and of nurseries, which know that too.
 
-        It refers to this through its context, and that would be a cycle for the garbage collector to find.
+        The task refers to this through its context: a cycle, which the garbage collector would have to find.
         """
         self.task, self.outside = None, ()
 
