@@ -110,9 +110,8 @@ class Transport(trio.abc.Instrument):
         )
         # The present link, while the reader waits for more: then what has come may be read without it.
         self._waiting_link: Link | None = None
-        self._crash: BaseException | None = (
-            None  # what was met between two rounds; raised by the writer, or once its link has ended
-        )
+        # What was met between two rounds; raised by the writer, or once the link has ended.
+        self._crash: BaseException | None = None
         self._token = trio.lowlevel.current_trio_token()
         self._silence = SilenceWatch(self._backlog.in_flight, reply_timeout)
         # What serves the present link; None while there is none.
