@@ -344,3 +344,38 @@ async def test_the_parking_of_a_rest_that_is_entered_again_keeps_its_order(
     await trio.sleep(10)
     assert not parking._until
     assert sorted(risen[500:]) == [5.0] * 500 + [7.0] * 500
+
+
+@pytest.mark.parametrize(("pause", "tasks"), [(0.5, [0, 1, 1, 1]), (1.5, [0, 0, 0, 0])])
+async def test_who_is_woken_soon_keeps_its_task_and_nobody_else(
+    pause: float, tasks: list[int], server: CountingServer, autojump_clock: MockClock
+) -> None:
+    """A nap counts as rest: who had to doze after one has napped in vain, and does not nap again."""
+    async with pod(server) as queues:
+        incarnation, found = incarnation_of(queues), list[int]()
+        for _ in tasks:
+            await queues.call(Add("a"))
+            await trio.sleep(pause)
+            found.append(len(incarnation.busy()))
+    assert found == tasks
+
+
+async def test_instruments_are_told_how_long_each_handler_took_though_they_overlap(
+    autojump_clock: MockClock,
+) -> None:
+    told = dict[str, float]()
+
+    class Durations(Instrument):
+        def handled(
+            self, entity: Entity, command: str, command_id: str, outcome: str, waited: float, duration: float
+        ) -> None:
+            told[command_id] = duration
+
+    registry, _ = wide()
+    policies = {"wide": EntityPolicy(overlap=2)}
+    async with open_atomic_queues(
+        "memory://", registry=registry, entities=policies, instruments=[Durations()]
+    ) as queues:
+        slow, quick = await queues.send_many([Run("a", 1, 3.0), Run("a", 2, 1.0)])
+        await queues.wait_settled()
+    assert told == {slow.command_id: pytest.approx(3), quick.command_id: pytest.approx(1)}

@@ -88,7 +88,7 @@ class Instrument:
         """A command has left its mailbox.
 
         Its outcome is "done", "rejected", "dead", "cancelled" or "expired".  `waited` are the seconds from when it was
-        accepted until this turn, `duration` those of the turn itself.  The name is "" where the command can't be read.
+        accepted until this turn, `duration` those of its handler.  The name is "" where the command can't be read.
         """
 
     def failed(

@@ -200,6 +200,10 @@ class Incarnation:
         """Names the entities whose workers have not ended."""
         return [entity for entity, worker in self._workers.items() if worker.started]
 
+    def handling(self) -> list[Entity]:
+        """Names those of them whose workers do not rest."""
+        return [entity for entity in self.busy() if not self._workers[entity].rest.parked]
+
     def parking(self, seconds: float) -> Parking:
         """Gives what ends rests of so many seconds."""
         parking = self._parkings.get(seconds)

@@ -50,7 +50,9 @@ class Rest:
         # Which task rests; not None exactly while it may be woken, by setting it to None and rescheduling.
         self._task: trio.lowlevel.Task | None = None
         self.dozes = False  # it rests without a task
-        self.rested = 0.0  # for how many seconds it rested without work when it last did
+        self.rested = (
+            0.0  # for how many seconds it rested without work when it last did, with the nap before a doze
+        )
         # What ends a rest of its own length; its deadline is moved away while a claim is on its way.
         self._scope: trio.CancelScope | None = None
         self._cause: Any = None  # what woke it
@@ -124,10 +126,10 @@ class Rest:
         self._leave_parking()
 
     # -------------------------------------------------------------------------------- its own
-    def doze(self, parking: "Parking") -> None:
-        """Notes that it rests without work from now on, and its task ends."""
+    def doze(self, parking: "Parking", napped: float = 0.0) -> None:
+        """Notes that it rests without work from now on, after a nap of so many seconds, and its task ends."""
         self.dozes = self.parked = True
-        self._enter(parking)
+        self._enter(parking, napped)
 
     # Protected, since an interrupt between noting the task and its wait would leave a wake-up for one that runs.
     @trio.lowlevel.enable_ki_protection
@@ -158,13 +160,13 @@ class Rest:
             return self._take_cause()
         return OVER
 
-    def _enter(self, parking: "Parking") -> None:
-        self._parking = parking
+    def _enter(self, parking: "Parking", rested: float = 0.0) -> None:
+        self._parking, self.rested = parking, rested
         parking.enter(self)
 
     def _leave_parking(self) -> None:
         if self._parking is not None:
-            self.rested = self._parking.leave(self)
+            self.rested += self._parking.leave(self)
             self._parking = None
 
     def _take_cause(self) -> Any:

@@ -98,7 +98,9 @@ class Running:
     nursery: trio.Nursery | None
     slot: TurnSlot
     _make_context: Callable[["Running"], Context]
-    began: float | None = None  # when its handler did, by the clock of instruments; None: nobody is told
+    # When its handler did and had ended, by the clock of instruments; None: nobody is told.
+    began: float | None = None
+    ended: float | None = None
     deadline: float = math.inf  # on Trio's clock
     # Made when it is asked for, which most handlers don't.
     _context: Context | None = None

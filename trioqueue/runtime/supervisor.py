@@ -278,7 +278,7 @@ class Supervisor:
                 "could not drain gracefully: %s", error, extra={"event": "drain_failed", "pod": pod}
             )
             return
-        if busy := incarnation.busy():
+        if busy := incarnation.handling():
             logger.warning(
                 "%s has not drained in %g s, what still runs is cancelled, to run again elsewhere: %s",
                 pod,

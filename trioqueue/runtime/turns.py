@@ -86,11 +86,9 @@ class Turns:
 
     # A pod may hold tens of thousands of them.
     __slots__ = (
-        "_accepted",
         "_ahead",
         "_attempts",
         "_base",
-        "_began",
         "_client",
         "_codec",
         "_counts",
@@ -110,6 +108,7 @@ class Turns:
         "_sender",
         "_size",
         "_state",
+        "_times",
         "_unknown_us",
         "cancels",
         "epoch",
@@ -132,16 +131,13 @@ class Turns:
     ) -> None:
         self.service = service
         self._instruments = instruments
-        # Of the command that is looked at: when it was accepted, on Trio's clock, and when its handler began.
-        self._accepted = 0.0
-        self._began: float | None = None
+        # Of the command that is looked at, on Trio's clock: when it was accepted, and its handler began and had ended.
+        self._times: tuple[float, float | None, float | None] = (0.0, None, None)
         self.paused_why = ""  # why a head of it waits for an operator, as it failed for good
         self._entity = entity
         self._codec = codec
-        self._sender = sender
-        self.slots = slots
-        self._client = client
-        self._counts = counts
+        self._sender, self._client = sender, client
+        self.slots, self._counts = slots, counts
         self.epoch: int | None = None  # None: never claimed
         self._done = 0
         self.state_version = ""  # names `_state`, the state that was committed last; "" with None
@@ -330,7 +326,8 @@ class Turns:
             queued, nursery, slot: as `take` has them.
             settle: makes what was handled before stand; False: it does not, and nothing of this turn will.
         """
-        self._accepted, self._began = self._accepted_at(queued), None
+        accepted = self._accepted_at(queued)
+        self._times = accepted, None, None
         service, command = self.service, None
         if self._read is not None and self._read[0] is queued:
             _, envelope, command = self._read
@@ -358,7 +355,7 @@ class Turns:
             return partial(self._bury, queued, envelope, error, want)
         until, expired = math.inf, False
         if envelope.deadline is not None:
-            until = self._accepted + envelope.deadline
+            until = accepted + envelope.deadline
             expired = until <= trio.current_time()
         if expired or envelope.command_id in self.cancels:
             return partial(self._settle, envelope, bound, Drop(expired=expired), want)
@@ -393,6 +390,8 @@ class Turns:
         try:
             return await run
         finally:
+            if running.began is not None:
+                running.ended = instruments.now()
             others = self._running
             self._running = () if len(others) == 1 else tuple(one for one in others if one is not running)
 
@@ -448,7 +447,7 @@ class Turns:
     def judge(self, running: Running, ending: Ending, want: int) -> Finished:
         """Turns the way a handler ended into a commit."""
         envelope, bound = running.envelope, running.bound
-        self._accepted, self._began = self._accepted_at(running.queued), running.began
+        self._times = self._accepted_at(running.queued), running.began, running.ended
         children, withdrawn = running.close()
         self._counts.handled += 1
         try:
@@ -583,8 +582,9 @@ class Turns:
             if envelope.command_id in self.cancels:
                 commit.settled_cancels = (envelope.command_id,)
         if (told := self._instruments).active:
-            finished.ended_at = ended = told.now()
-            finished.facts = [(envelope, outcome, self._accepted, self._began, ended)]
+            accepted, began, ended = self._times
+            finished.ended_at = ended = ended or told.now()
+            finished.facts = [(envelope, outcome, accepted, began, ended)]
             if children:
                 finished.facts.insert(0, told.fact_of_children(self._codec, children))
         return finished

@@ -305,7 +305,8 @@ class Worker:
                 return
             if why in (DOZE, NAPPED):
                 if self._may_doze():  # something may have come while it left its nursery
-                    self.rest.doze(self._parking(idle_timeout - NAP if why == NAPPED else idle_timeout))
+                    napped = NAP if why == NAPPED else 0.0
+                    self.rest.doze(self._parking(idle_timeout - napped), napped)
                     return
                 why = None
                 continue
@@ -379,17 +380,16 @@ class Worker:
             self._incarnation.suspects.append(self)
             cause = await rest.last(LATER_PAUSE, parked=False)
             return await self._rise(None if cause is OVER else cause)
-        self.begun_at = math.inf
+        self.begun_at, idle_timeout = math.inf, self._service.policy.idle_timeout
         if self.kept_for():
             cause = await rest.last(self._longest_rest(), parked=True)
         elif not self._may_doze():
-            cause = await rest.park(self._parking(self._service.policy.idle_timeout))
+            cause = await rest.park(self._parking(idle_timeout))
         elif self._nursery is None and not self._naps:
             return DOZE
         else:
-            cause = await rest.park(self._parking(min(NAP, self._service.policy.idle_timeout)))
-            if cause is OVER:
-                self._naps = False
+            cause = await rest.park(self._parking(min(NAP, idle_timeout)))
+            if cause is OVER and idle_timeout > NAP:
                 return NAPPED if self._may_doze() else None
         return await self._rise(cause)
 

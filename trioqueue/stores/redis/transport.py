@@ -23,7 +23,6 @@ requests older than `unanswered` seconds are given up, so nobody waits for ever.
 """
 
 import random
-import select
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -44,8 +43,6 @@ from trioqueue.stores.service_nursery import open_service_nursery
 
 FIRST_PAUSE = 0.02
 """Seconds before the first attempt to reconnect: a restarting Redis is back within 35 ms."""
-
-HAS_EPOLL = hasattr(select, "epoll")
 
 LONGEST_PAUSE = 1.0
 """Seconds between attempts at most: as long as a heartbeat, so that a server that is back is soon noticed."""
@@ -225,10 +222,10 @@ class Transport(trio.abc.Instrument):
     def after_io_wait(self, timeout: float) -> None:  # noqa: ARG002
         """Reads what has come; Trio calls it before a round of tasks, so who is answered has its turn in this one.
 
-        Only with epoll: what is delivered here may cancel tasks that wait for the very events which Trio has in hand.
+        By then Trio has dealt with its events, so what is delivered here may cancel tasks that waited for them.
         """
         link = self._waiting_link
-        if link is None or not self._backlog.in_flight or not HAS_EPOLL:
+        if link is None or not self._backlog.in_flight:
             return
         try:
             data = link.wire.receive_nowait()
