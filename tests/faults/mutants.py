@@ -88,15 +88,16 @@ def _trusts_always(self: Incarnation) -> bool:
     return True
 
 
-async def _send_children_first(self: Worker, finished: Finished) -> CommitAnswer:
+async def _send_children_first(self: Worker, finished: Finished, **how: bool) -> CommitAnswer:
     commit = finished.commit
     if commit.children:
         await self._incarnation.store.send(Group(commit.children))
         commit.children = []
-    return await _commit(self, finished)
+    answer: CommitAnswer = await _commit(self, finished, **how)
+    return answer
 
 
-_commit: Callable[[Worker, Finished], Any] = Worker.commit
+_commit: Callable[..., Any] = Worker.commit
 
 METHODS: dict[str, list[tuple[type, str, Any]]] = {
     "a worker without its lease": [
