@@ -455,6 +455,61 @@ async def test_what_is_not_sampled_here_is_not_sampled_there(autojump_clock: Moc
     assert recorder.one("process account/{id}").links, "what begins a trace is sampled for itself"
 
 
+async def test_who_sends_and_who_handles_choose_the_same_share(autojump_clock: MockClock) -> None:
+    server, sender, pod = MemoryServer(trio_now_us), Recorder(), Recorder()
+    some = [
+        Traces(tracer_provider=one.provider, propagator=TraceContextTextMapPropagator(), share=0.25)
+        for one in (sender, pod)
+    ]
+    async with (
+        open_atomic_queues(server, registry=new_registry(), instruments=[some[1]]),
+        open_atomic_queues(server, instruments=[some[0]]) as queues,
+    ):
+        for _ in range(400):
+            await queues.send(Deposit("42", 5))
+        await trio.sleep(10)
+    sent, processed = sender.spans(), pod.spans()
+    assert 50 < len(sent) < 150
+    assert [one.attributes["messaging.message.id"] for one in sent] == [
+        one.attributes["messaging.message.id"] for one in processed
+    ]
+    assert [one.links for one in processed] == [(one.span,) for one in sent]
+
+
+async def test_a_trace_goes_on_and_a_dead_letter_is_shown_whatever_the_share(
+    autojump_clock: MockClock,
+) -> None:
+    recorder = Recorder()
+    none = Traces(tracer_provider=recorder.provider, propagator=TraceContextTextMapPropagator(), share=0)
+    tracer = recorder.provider.get_tracer("test")
+    async with open_atomic_queues("memory://", registry=new_registry(), instruments=[none]) as queues:
+        await queues.call(Deposit("42", 5))
+        assert not recorder.spans()
+        with tracer.start_as_current_span("request"):
+            await queues.call(Deposit("42", 5))
+        assert [one.name for one in recorder.spans()] == [
+            "process account/{id}",
+            "call account/{id}",
+            "request",
+        ]
+    registry = Registry()
+
+    @registry.handles(Deposit, retry=Retry(attempts=1))
+    async def deposit(command: Deposit) -> int:
+        raise OSError("no ink")
+
+    async with open_atomic_queues("memory://", registry=registry, instruments=[none]) as queues:
+        with pytest.raises(CallFailed):
+            await queues.call(Deposit("42", 5))
+    assert [one.name for one in recorder.spans()[3:]] == ["dead_letter account/{id}"]
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_a_share_is_from_0_to_1(share: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        Traces(share=share)
+
+
 async def test_what_was_not_told_of_a_failed_attempt_is_forgotten_with_its_entity(
     autojump_clock: MockClock,
 ) -> None:

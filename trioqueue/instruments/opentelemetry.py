@@ -22,6 +22,7 @@ from contextlib import AbstractContextManager
 from contextvars import Token
 from importlib.metadata import version
 from typing import Literal
+from zlib import crc32
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context, attach, detach
@@ -39,6 +40,9 @@ CALL = "trioqueue-call"
 It names the span since a handler may pass its headers on: what it sends so is not called, and has another span.
 """
 
+_NUMBERS = 2**32
+"""As many numbers has an id: its checksum, by which any process makes the same choice."""
+
 _OPERATIONS: Mapping[SentBy, tuple[str, str]] = {
     "send": ("send", "send"),
     "call": ("call", "send"),
@@ -50,10 +54,20 @@ _OPERATIONS: Mapping[SentBy, tuple[str, str]] = {
 class Traces(Instrument):
     """Makes spans of what this process sends and handles; hand it to `open_atomic_queues(instruments=[Traces()])`.
 
+    A dead letter has its span in any case.
+
     Args:
         tracer_provider: Who makes the spans; None: the global one.
         propagator: What writes a span's context into a command's headers, and reads it; None: the global one, which
             writes W3C's `traceparent` and `tracestate`, and `baggage`.
+        share: Of the commands that no trace leads to, how many begin one: 1: all; 0: none.  What is left out costs next
+            to nothing and nothing travels with it, whereas a span that a sampler turns down, or that is recorded, takes
+            as long as a handler or two.  The command's id decides, so that who sends and who handles agree; that of the
+            first one for a `send_many`.  Where a span is current that is recorded, or a command brings one along, it is
+            traced.
+
+    Raises:
+        ValueError: `share` is not from 0 to 1.
     """
 
     def __init__(
@@ -61,7 +75,11 @@ class Traces(Instrument):
         *,
         tracer_provider: trace.TracerProvider | None = None,
         propagator: TextMapPropagator | None = None,
+        share: float = 1.0,
     ) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"share={share!r} is not a part of all commands: give a number from 0 to 1.")
+        self._below = round(share * _NUMBERS)  # ids with a lower number are traced
         self._tracer = trace.get_tracer("trioqueue", version("trioqueue"), tracer_provider)
         self._propagator = propagator
         # The spans of attempts that failed and of which nothing more was told yet, by the commands' ids.
@@ -72,7 +90,9 @@ class Traces(Instrument):
 
     def sending(
         self, commands: Sequence[tuple[Entity, str, str]], how: SentBy
-    ) -> AbstractContextManager[Mapping[str, str]]:
+    ) -> AbstractContextManager[Mapping[str, str]] | None:
+        if not (self._chooses(commands[0][2]) or trace.get_current_span().is_recording()):
+            return None
         name, kind = _OPERATIONS[how]
         attributes = _attributes(name, kind, {entity for entity, _, _ in commands})
         if len(commands) == 1:
@@ -97,8 +117,11 @@ class Traces(Instrument):
 
     def handling(
         self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
-    ) -> AbstractContextManager[None]:
-        context = self._propagation().extract(headers, Context())
+    ) -> AbstractContextManager[None] | None:
+        propagation = self._propagation()
+        if not (self._chooses(command_id) or (headers and any(map(headers.get, propagation.fields)))):
+            return None
+        context = propagation.extract(headers, Context())
         sender = trace.get_current_span(context).get_span_context()
         links: list[trace.Link] = []
         if headers.get(CALL) != _id(sender):
@@ -166,6 +189,9 @@ class Traces(Instrument):
     def _take_failed(self, entity: Entity, command_id: str) -> SpanContext | None:
         of_entity = self._failed.get(entity)
         return of_entity.pop(command_id, None) if of_entity else None
+
+    def _chooses(self, command_id: str) -> bool:
+        return self._below == _NUMBERS or crc32(command_id.encode()) < self._below
 
     def _propagation(self) -> TextMapPropagator:
         return self._propagator or propagate.get_global_textmap()
