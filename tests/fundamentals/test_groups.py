@@ -213,6 +213,31 @@ async def test_a_slow_handler_keeps_nobody_waiting_for_long(autojump_clock: Mock
         assert len((await queues.state(Till, "a")).amounts) >= 2
 
 
+@pytest.mark.parametrize(("wanted", "in_one"), [(False, 5), (True, 2)])
+async def test_a_group_is_longer_where_nobody_waits_for_what_is_in_it(
+    wanted: bool, in_one: int, autojump_clock: MockClock
+) -> None:
+    """Handlers of 6 ms: 2 ms after the first has ended where somebody waits for an answer, 20 where nobody does."""
+    pops: list[int] = []
+
+    class CountingServer(FaultyServer):
+        def commit(self, member: Member, commit: Commit) -> CommitAnswer:
+            pops.append(commit.pops)
+            return super().commit(member, commit)
+
+    registry = Registry()
+
+    @registry.handles(Paint, commit="group")
+    async def paint(command: Paint) -> None:
+        await trio.sleep(0.006)
+
+    policies = {"printer": EntityPolicy(keep_results=60.0 if wanted else 0.0)}
+    async with open_atomic_queues(CountingServer(), registry=registry, entities=policies) as queues:
+        await queues.send_many(Paint("a", "x") for _ in range(16))
+        await queues.wait_settled()
+    assert max(pops) == in_one, pops
+
+
 async def test_children_of_a_group_are_told_apart(autojump_clock: MockClock) -> None:
     registry = Registry()
     children: list[str] = []

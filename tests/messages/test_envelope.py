@@ -13,6 +13,7 @@ from trioqueue.messages.envelope import (
     decode_envelope,
     encode_envelope,
     name_in,
+    plain_envelope,
 )
 
 CODEC = Codec()
@@ -67,6 +68,13 @@ def test_how_it_looks_in_the_store() -> None:
         b'{"i":"c1","n":"deposit","v":2,"p":{"account_id":"acc-1","amount":100},"r":"pod-1.7","d":1500,'
         b'"c":["account/1","order/a/b"],"h":{"traceparent":"00-..."},"s":"web-1"}'
     )
+
+
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("payload", [{}, {"amount": 5}])
+def test_a_plain_one_is_the_same_bytes(version: int, payload: dict[str, Any]) -> None:
+    whole = Envelope("id-1", Entity("account", "42"), "withdraw", version, payload)
+    assert plain_envelope(Codec(), "id-1", "withdraw", version, payload) == encode_envelope(Codec(), whole)
 
 
 def test_what_is_empty_is_left_out() -> None:

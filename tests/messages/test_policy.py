@@ -170,3 +170,8 @@ def test_never_idle_is_legal() -> None:
 def test_illegal_values_are_named(make: Callable[..., object], name: str, value: object) -> None:
     with pytest.raises(BadDeclaration, match=rf"{getattr(make, '__name__', '')}\.{name}"):
         make(**{name: value})
+
+
+def test_who_commits_in_groups_reads_more_ahead() -> None:
+    assert (EntityPolicy().fetch, EntityPolicy(commit="group").fetch) == (64, 256)
+    assert EntityPolicy(commit="group", fetch=8).fetch == 8

@@ -195,6 +195,7 @@ CommitMode: TypeAlias = Literal["each", "group"]
 
 
 FETCH, FETCH_OF_GROUPS = 64, 256
+"""Commands that are read ahead, if nobody says otherwise."""
 
 
 @attrs.frozen

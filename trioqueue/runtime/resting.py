@@ -50,9 +50,8 @@ class Rest:
         # Which task rests; not None exactly while it may be woken, by setting it to None and rescheduling.
         self._task: trio.lowlevel.Task | None = None
         self.dozes = False  # it rests without a task
-        self.rested = (
-            0.0  # for how many seconds it rested without work when it last did, with the nap before a doze
-        )
+        # For how many seconds it rested without work when it last did, with the nap before a doze.
+        self.rested = 0.0
         # What ends a rest of its own length; its deadline is moved away while a claim is on its way.
         self._scope: trio.CancelScope | None = None
         self._cause: Any = None  # what woke it

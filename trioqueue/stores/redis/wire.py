@@ -67,9 +67,8 @@ class SocketWire:
     def __init__(self, sock: socket.socket) -> None:
         sock.settimeout(0)
         self._socket = sock
-        self._drained = (
-            False  # all that had come when Trio looked last was taken without the task that waits for it
-        )
+        # All that had come when Trio looked last was taken without the task that waits for it.
+        self._drained = False
         self.moved_at = time.monotonic()
 
     async def send(self, data: bytes) -> None:
