@@ -12,7 +12,7 @@ import trio.testing
 from sums import IDLE, Add, CountingServer, NestedAdd, awake, incarnation_of, pod, registry_of
 from trio.testing import MockClock
 
-from trioqueue import Command, Entity, EntityPolicy, Registry, command, entity_id, open_atomic_queues
+from trioqueue import Command, Drain, Entity, EntityPolicy, Registry, command, entity_id, open_atomic_queues
 from trioqueue.protocol.instrument import Instrument
 from trioqueue.runtime.resting import Parking, Rest
 from trioqueue.runtime.worker import NAP
@@ -379,3 +379,15 @@ async def test_instruments_are_told_how_long_each_handler_took_though_they_overl
         slow, quick = await queues.send_many([Run("a", 1, 3.0), Run("a", 2, 1.0)])
         await queues.wait_settled()
     assert told == {slow.command_id: pytest.approx(3), quick.command_id: pytest.approx(1)}
+
+
+async def test_a_drain_does_not_warn_of_who_only_naps(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+) -> None:
+    registry, _ = wide()
+    async with open_atomic_queues("memory://", registry=registry, drain=Drain(soft=0.0)) as queues:
+        for _ in range(2):
+            await queues.call(Run("a", 1))
+            await trio.sleep(0.1)
+        assert incarnation_of(queues).busy() == [Entity("wide", "a")]
+    assert "drain_cut_short" not in [getattr(record, "event", "") for record in caplog.records]
