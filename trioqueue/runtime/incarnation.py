@@ -105,6 +105,7 @@ class Incarnation:
         self._due_news = trio.Event()
         self._look = False  # hints may have been lost: everything with work is looked at
         self._differed = False  # the last report counted other entities than we know
+        self._owned_from = 0  # where it is looked next for those that are ours and have no worker
 
     def __repr__(self) -> str:
         return f"<Incarnation {self.member.incarnation}, {len(self._workers)} workers>"
@@ -388,7 +389,7 @@ class Incarnation:
             look, self._look = self._look, False
             try:
                 if look:
-                    await self._read_all(self.store.wakes)
+                    await self._wake_all()
                 if report is not None and not self._draining:
                     await self._attend_to(report)
             except LeaseLost as lost:
@@ -403,16 +404,14 @@ class Incarnation:
     async def _attend_to(self, report: Report) -> None:
         for entity in report.wakes:
             self.wake(entity)
-        if len(report.wakes) >= PAGE:
-            await self._read_all(self.store.wakes)
         for entity in report.cancels:
             for command_id in await self.store.cancelled(entity):
                 self.cancel_command(entity, command_id)
         # A count that differs once may only be late; twice in a row it is looked into: the answer to a claim
-        # was lost, say.
+        # was lost, say.  By a page each time, as it also differs while entities come and go.
         differs = report.owned != len(self._workers)
         if differs and self._differed:
-            await self._read_all(self.store.owned)
+            self._owned_from = await self._read_owned(self._owned_from)
         self._differed = differs
         if report.ready:
             await self.store.assign(self.member, report.ready)
@@ -462,14 +461,21 @@ class Incarnation:
             )
         return count
 
-    async def _read_all(self, read: Callable[[Member, int], Awaitable[tuple[Entity, ...]]]) -> None:
-        """Wakes everything in a list of ours that has no worker, or has one that sleeps although there is work."""
+    async def _wake_all(self) -> None:
+        """Wakes everything of ours that has work."""
         offset = 0
         while True:
-            page = await read(self.member, offset)
+            page = await self.store.wakes(self.member, offset)
             for entity in page:
-                if read == self.store.wakes or entity not in self._workers:
-                    self.wake(entity)
+                self.wake(entity)
             if len(page) < PAGE:
                 return
             offset += PAGE
+
+    async def _read_owned(self, offset: int) -> int:
+        """Wakes what is ours by the store and has no worker, on one page; says where the next one begins."""
+        page = await self.store.owned(self.member, offset)
+        for entity in page:
+            if entity not in self._workers:
+                self.wake(entity)
+        return offset + PAGE if len(page) == PAGE else 0

@@ -39,6 +39,7 @@ NAMES: Final = (
     "inspect",
     "glance",
     "pods",
+    "page",
     "find",
     "waited",
 )

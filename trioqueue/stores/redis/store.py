@@ -444,7 +444,7 @@ class RedisStore(RedisLooking):
     async def _page(self, key: str, member: Member, offset: int) -> tuple[Entity, ...]:
         number = member.incarnation.rpartition(".")[2]
         while True:
-            names = await self._read("ZRANGEBYSCORE", key, number, number, "LIMIT", offset, PAGE)
+            names = await self._call("page", [key], [number, offset, PAGE])
             # Read once more without strays: a page that isn't full is taken for the last one.
             if not await self._take_out(names, (key,)):
                 return tuple(map(entity_of, names))

@@ -1,5 +1,6 @@
 """Checks of heartbeats: what they find, what they keep, and the pages that a pod reads beside them."""
 
+from itertools import chain
 from threading import Thread
 
 import trio
@@ -72,13 +73,25 @@ async def check_beats_go_round_many_entities(harness: StoreHarness) -> None:
 
 
 async def check_pages_hold_everything_once(harness: StoreHarness) -> None:
-    async with open_pod(harness, room=3000) as pod:
-        entities = {Entity("account", str(n)) for n in range(2 * PAGE + 1)}
-        await pod.store.send(Group([Outgoing(entity, b"1") for entity in entities]))
-        for read in (pod.store.owned, pod.store.wakes):
-            pages = [await read(pod.member, offset) for offset in range(0, 4 * PAGE, PAGE)]
-            assert [len(page) for page in pages] == [PAGE, PAGE, 1, 0]
-            assert {entity for page in pages for entity in page} == entities
+    """Also where other pods, which joined before and after, have as much."""
+    many = 2 * PAGE + 1
+    async with (
+        open_pod(harness, room=many) as first,
+        open_pod(harness, room=many) as second,
+        open_pod(harness, room=many) as third,
+    ):
+        entities = {Entity("account", str(n)) for n in range(3 * many)}
+        await first.store.send(Group([Outgoing(entity, b"1") for entity in entities]))
+        for read in ("owned", "wakes"):
+            found: list[Entity] = []
+            for pod in (first, second, third):
+                pages = [
+                    await getattr(pod.store, read)(pod.member, offset) for offset in range(0, 4 * PAGE, PAGE)
+                ]
+                assert [len(page) for page in pages] == [PAGE, PAGE, 1, 0]
+                found += chain.from_iterable(pages)
+            assert len(found) == len(set(found))
+            assert set(found) == entities
 
 
 async def check_an_error_leaves_a_held_lease_as_itself(harness: StoreHarness) -> None:

@@ -1,5 +1,5 @@
 -- Renews a pod's lease and reports what it should look at.
--- include: common tick watched
+-- include: common tick watched page
 --
 -- Renews an existing registration only.  Ends the quarantine, and nobody else does: only here has a jump of the clock
 -- been made up for.  Compares the server's own run id, as the heartbeat's client reconnects silently.
@@ -12,7 +12,7 @@
 -- ARGV[2] incarnation
 -- ARGV[3] generation
 -- ARGV[4] offset   where the page of wakes begins
--- ARGV[5] page     entities in it
+-- ARGV[5] count    entities in it
 -- ARGV[6] chunk    ready entities to name
 --
 -- Returns GENERATION | UNREGISTERED | {owned, {wakes}, {entities with cancelled commands}, {ready}, room left,
@@ -20,7 +20,7 @@
 --   {types of which somebody wants to be told, …}}
 -- Keeps I6 I12 I16
 local OVERDUE_US = 1000000
-local incarnation, generation, offset, page, chunk = ARGV[2], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[6])
+local incarnation, generation, offset, count, chunk = ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 if run_id() ~= generation or redis.call('HGET', META, 'generation') ~= generation then
     return 'GENERATION'
 end
@@ -40,8 +40,8 @@ redis.call('ZADD', PODS, 'XX', text(now), incarnation)
 
 local number = number_of(incarnation)
 local owned = redis.call('ZCOUNT', OWNED, number, number)
-local wakes = redis.call('ZRANGEBYSCORE', WAKE, number, number, 'LIMIT', offset, page)
-local marked = redis.call('ZRANGEBYSCORE', MARKED, number, number, 'LIMIT', 0, page)
+local wakes = page(WAKE, number, offset, count)
+local marked = page(MARKED, number, 0, count)
 local room = tonumber(redis.call('HGET', FLEET, 'room:' .. incarnation) or 0) - owned
 local ready = {}
 for i = 8, #KEYS do

@@ -1,0 +1,11 @@
+-- Reads a page of an incarnation's entities from an index.
+-- include: common page
+--
+-- KEYS[7] index (zset, entity -> number of its incarnation)
+-- ARGV[2] number  of the incarnation
+-- ARGV[3] offset  where the page begins
+-- ARGV[4] count   entities in it
+--
+-- Returns {entities}
+-- Keeps I6
+return page(KEYS[7], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]))
