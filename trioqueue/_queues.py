@@ -214,12 +214,10 @@ class AtomicQueues(Operating, Watching):
             self._check_outside_turn()
         outgoing: list[Outgoing] = []
         receipts: list[Receipt[Any]] = []
-        commands = list(commands)
-        ids = [self._encoder.next_id() for _ in commands]
+        named = [(command, self._encoder.next_id()) for command in commands]
         told = self._instruments
-        sending = told.sending_these(zip(commands, ids, strict=True), "send") if told.active else NOBODY
-        with sending as added:
-            for command, command_id in zip(commands, ids, strict=True):
+        with told.sending_these(named, "send") if told.active else NOBODY as added:
+            for command, command_id in named:
                 one = self._encoder.encode(command, command_id, added=added)
                 outgoing.append(one)
                 receipts.append(self.receipt(command, one, command_id))
@@ -229,7 +227,7 @@ class AtomicQueues(Operating, Watching):
             if outgoing:
                 await self._send(outgoing)
                 if told.active:
-                    told.sent_these(commands)
+                    told.sent_these([command for command, _ in named])
                 await self._store.secure()
             else:
                 await trio.lowlevel.checkpoint()

@@ -327,13 +327,60 @@ async def test_headers_that_find_no_room_are_left_out(autojump_clock: MockClock)
 
 def test_nothing_is_made_where_nobody_wants_it() -> None:
     silent = Instruments([Instrument(), Instrument()])
-
-    def commands() -> Iterator[tuple[Ring, str]]:
-        raise AssertionError("it looked at them")
-        yield
-
-    assert silent.sending_these(commands(), "send") is NOBODY
+    assert silent.sending_these([(Ring("a"), "1")], "send") is NOBODY
     assert silent.handling(Entity("bell", "a"), "ring", "1", 1, {}) is None
+
+
+class Asked(Instrument):
+    """Notes what it is asked about, and looks at one of the commands that are sent."""
+
+    def __init__(self, look_at: int | None) -> None:
+        self.look_at = look_at
+        self.seen: list[Any] = []
+
+    def sending(self, commands: Sequence[tuple[Entity, str, str]], how: SentBy) -> Any:
+        self.seen.append(len(commands) if self.look_at is None else commands[self.look_at])
+
+
+def test_commands_are_named_when_they_are_looked_at() -> None:
+    """Of the thousands of a `send_many`, an instrument that does not want them costs nothing."""
+    blind, sighted = Asked(None), Asked(-1)
+    bad: Any = object()
+    for one in (blind, sighted):
+        Instruments([one]).sending_these([(bad, "1"), (Ring("a"), "2")], "send")
+    assert blind.seen == [2]
+    assert sighted.seen == [(Entity("bell", "a"), "ring", "2")]
+
+
+async def test_a_command_that_cannot_be_sent_is_its_senders_error_also_where_an_instrument_looked_at_it(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    left: list[object] = []
+
+    class Round(Instrument):
+        def sending(self, *_: Any) -> Any:
+            return Leaves(left)
+
+    async with open_atomic_queues(
+        "memory://", registry=new_registry(), entities=POLICIES, instruments=[Round(), Asked(0)]
+    ) as queues:
+        with pytest.raises(BadEntityId) as caught:
+            await queues.send(Ring(""))
+        assert left == [caught.value]
+    assert not caplog.records
+
+
+class Leaves(AbstractContextManager[None]):
+    """Notes the error that it is left with."""
+
+    def __init__(self, left: list[object]) -> None:
+        self.left = left
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self.left.append(error)
 
 
 def test_why_a_handler_was_cancelled_is_in_what_stands_for_it() -> None:

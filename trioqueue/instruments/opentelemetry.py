@@ -17,12 +17,13 @@ A `context.send` has a `create` span and no `send` span: when it is over, nobody
 sent.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Token
 from importlib.metadata import version
+from time import monotonic
 from typing import Literal
-from zlib import crc32
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context, attach, detach
@@ -39,9 +40,6 @@ CALL = "trioqueue-call"
 
 It names the span since a handler may pass its headers on: what it sends so is not called, and has another span.
 """
-
-_NUMBERS = 2**32
-"""As many numbers has an id: its checksum, by which any process makes the same choice."""
 
 _OPERATIONS: Mapping[SentBy, tuple[str, str]] = {
     "send": ("send", "send"),
@@ -60,14 +58,14 @@ class Traces(Instrument):
         tracer_provider: Who makes the spans; None: the global one.
         propagator: What writes a span's context into a command's headers, and reads it; None: the global one, which
             writes W3C's `traceparent` and `tracestate`, and `baggage`.
-        share: Of the commands that no trace leads to, how many begin one: 1: all; 0: none.  What is left out costs next
-            to nothing and nothing travels with it, whereas a span that a sampler turns down, or that is recorded, takes
-            as long as a handler or two.  The command's id decides, so that who sends and who handles agree; that of the
-            first one for a `send_many`.  Where a span is current that is recorded, or a command brings one along, it is
-            traced.
+        per_second: So many commands are traced in a second of those that no recorded trace leads to; up to one second's
+            worth at once; `math.inf`: all.  The others cost next to nothing, and nothing travels with them, whereas two
+            spans take as long as a command or two.  What is sent while a recorded span is current, or brings a trace
+            along, is traced in any case.  The one exception is what a handler sends with its commit, as that may go on
+            for ever: it counts too, and is left out where a second's worth is owed.
 
     Raises:
-        ValueError: `share` is not from 0 to 1.
+        ValueError: `per_second` is below 0.
     """
 
     def __init__(
@@ -75,23 +73,27 @@ class Traces(Instrument):
         *,
         tracer_provider: trace.TracerProvider | None = None,
         propagator: TextMapPropagator | None = None,
-        share: float = 1.0,
+        per_second: float = 50.0,
     ) -> None:
-        if not 0 <= share <= 1:
-            raise ValueError(f"share={share!r} is not a part of all commands: give a number from 0 to 1.")
-        self._below = round(share * _NUMBERS)  # ids with a lower number are traced
+        if not per_second >= 0:
+            raise ValueError(
+                f"per_second={per_second!r} is no number of commands: give 0 or more, math.inf for all."
+            )
+        self._allowance = _Allowance(per_second)
         self._tracer = trace.get_tracer("trioqueue", version("trioqueue"), tracer_provider)
         self._propagator = propagator
         # The spans of attempts that failed and of which nothing more was told yet, by the commands' ids.
         # Invariant: only entities that are awake here are in it.
         self._failed: dict[Entity, dict[str, SpanContext]] = {}
-        # The command that left its mailbox last, and the span of its attempt, if that failed.
-        self._last: tuple[str, SpanContext | None] = ("", None)
 
     def sending(
         self, commands: Sequence[tuple[Entity, str, str]], how: SentBy
     ) -> AbstractContextManager[Mapping[str, str]] | None:
-        if not (self._chooses(commands[0][2]) or trace.get_current_span().is_recording()):
+        if not trace.get_current_span().is_recording():
+            chosen = self._allowance.take(len(commands))
+        else:
+            chosen = how != "child" or self._allowance.take(1, overdrawn=True)
+        if not chosen:
             return None
         name, kind = _OPERATIONS[how]
         attributes = _attributes(name, kind, {entity for entity, _, _ in commands})
@@ -118,10 +120,11 @@ class Traces(Instrument):
     def handling(
         self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
     ) -> AbstractContextManager[None] | None:
-        propagation = self._propagation()
-        if not (self._chooses(command_id) or (headers and any(map(headers.get, propagation.fields)))):
+        if not (headers and any(map(headers.get, self._propagation().fields))) and not self._allowance.take(
+            1
+        ):
             return None
-        context = propagation.extract(headers, Context())
+        context = self._propagation().extract(headers, Context())
         sender = trace.get_current_span(context).get_span_context()
         links: list[trace.Link] = []
         if headers.get(CALL) != _id(sender):
@@ -152,19 +155,8 @@ class Traces(Instrument):
     ) -> None:
         self._take_failed(entity, command_id)
 
-    def handled(
-        self,
-        entity: Entity,
-        command: str,
-        command_id: str,
-        outcome: str,
-        waited: float,
-        duration: float,
-    ) -> None:
-        self._last = (command_id, self._take_failed(entity, command_id))
-
     def dead(self, entity: Entity, command: str, command_id: str, attempts: int, error: str) -> None:
-        handled, ran = self._last  # a dead letter is told right after the end of its command
+        ran = self._take_failed(entity, command_id)
         attributes = _attributes("dead_letter", "settle", {entity})
         attributes |= {
             "messaging.message.id": command_id,
@@ -173,7 +165,7 @@ class Traces(Instrument):
             "error.type": error,
         }
         context = Context()
-        if ran is not None and handled == command_id:
+        if ran is not None:
             context = trace.set_span_in_context(trace.NonRecordingSpan(ran), context)
         name = f"dead_letter {_template(entity)}"
         span = self._tracer.start_span(name, context, SpanKind.CLIENT, attributes)
@@ -190,11 +182,32 @@ class Traces(Instrument):
         of_entity = self._failed.get(entity)
         return of_entity.pop(command_id, None) if of_entity else None
 
-    def _chooses(self, command_id: str) -> bool:
-        return self._below == _NUMBERS or crc32(command_id.encode()) < self._below
-
     def _propagation(self) -> TextMapPropagator:
         return self._propagator or propagate.get_global_textmap()
+
+
+class _Allowance:
+    """A token bucket: so many commands a second, and at once those of one second that were not used up.
+
+    It is kept as the time at which the next whole one is there, so that a no, as most answers in a rush are, costs a
+    look at the clock: [GCRA](https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm), by which networks do it.
+    There is no lock, as threads that meet here at worst take the same one.
+    """
+
+    __slots__ = ("_each", "_next", "_saved")
+
+    def __init__(self, per_second: float) -> None:
+        self._each = 1 / per_second if per_second else math.inf  # seconds
+        self._saved = max(0.0, 1 - self._each)  # so far back lies the next one where none was used
+        self._next = monotonic() - self._saved if per_second else math.inf
+
+    def take(self, count: int, *, overdrawn: bool = False) -> bool:
+        """Takes so many if one is there, and be it more than there are; `overdrawn`: or will be within a second."""
+        now = monotonic()
+        if self._next > (now + 1 if overdrawn else now):
+            return False
+        self._next = max(self._next, now - self._saved) + count * self._each
+        return True
 
 
 class _Sending(AbstractContextManager[Mapping[str, str]]):

@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast, overload
 
 import trio
 
+from trioqueue._errors import BadEntityId, NotRegistered
 from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, entity_of, info_of
@@ -87,6 +88,28 @@ NOBODY = _Nobody()
 """Serves for all, as there is nothing to it."""
 
 
+class _Named(Sequence[tuple[Entity, str, str]]):
+    """Commands by entity, name and id, found when they are looked at: most of those that are asked do not look."""
+
+    __slots__ = ("_commands",)
+
+    def __init__(self, commands: Sequence[tuple[Command[Any], str]]) -> None:
+        self._commands = commands
+
+    def __len__(self) -> int:
+        return len(self._commands)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[Entity, str, str]: ...
+    @overload
+    def __getitem__(self, index: slice) -> "_Named": ...
+    def __getitem__(self, index: int | slice) -> "tuple[Entity, str, str] | _Named":
+        if isinstance(index, slice):
+            return _Named(self._commands[index])
+        command, command_id = self._commands[index]
+        return entity_of(command), info_of(command).name, command_id
+
+
 class Instruments(Instrument):
     """All instruments of a process, told as one.
 
@@ -101,7 +124,7 @@ class Instruments(Instrument):
         # Of `active`, those that override a method, by its name; filled as methods are asked for.
         self._wanting: dict[str, list[Instrument]] = {}
         # Those of them that are told of every command, and asked about every handler.
-        self._want_handled, self.want_handling = self.wanting("handled"), self.wanting("handling")
+        self.want_handled, self.want_handling = self.wanting("handled"), self.wanting("handling")
         self._failed: set[tuple[int, str]] = set()  # what was logged: which instrument, and its method
 
     def switch(self, instrument: Instrument, *, on: bool) -> None:
@@ -111,7 +134,7 @@ class Instruments(Instrument):
         elif not on and instrument in self.active:
             self.active.remove(instrument)
         self._wanting = {}  # and not changed, as one of them may be switched off by what it is told
-        self._want_handled, self.want_handling = self.wanting("handled"), self.wanting("handling")
+        self.want_handled, self.want_handling = self.wanting("handled"), self.wanting("handling")
 
     def wanting(self, what: str) -> list[Instrument]:
         """Lists those that override a method: the others have nothing to be told."""
@@ -143,47 +166,48 @@ class Instruments(Instrument):
                 extra={"event": "instrument_failed", "instrument": name, "method": what},
             )
 
-    def _around(
-        self, what: str, make: Callable[[Instrument], AbstractContextManager[object] | None], *, adds: bool
-    ) -> Around | None:
-        """Enters what instruments want to put round something; `adds`: what that gives is headers."""
+    def sending(self, commands: Sequence[tuple[Entity, str, str]], how: SentBy) -> Around | None:
         around: Around | None = None
-        for instrument in self.wanting(what):
+        for one in self.wanting("sending"):
             try:
-                manager = make(instrument)
-                if manager is None:
-                    continue
-                if around is None:
-                    around = Around(partial(self._log_failure, what))
-                given = around.enter(instrument, manager)
-                if adds and given:
-                    around.added = {**(around.added or {}), **_as_headers(given)}
+                manager = one.sending(commands, how)
+                if manager is not None:
+                    around = around or Around(partial(self._log_failure, "sending"))
+                    if given := around.enter(one, manager):
+                        around.added = {**(around.added or {}), **_as_headers(given)}
+            except (NotRegistered, BadEntityId) as error:  # that is the sender's error
+                if around is not None:
+                    around.leave(error)
+                raise
             except Exception as error:
-                self._log_failure(what, instrument, error)
+                self._log_failure("sending", one, error)
         return around
 
-    def sending(self, commands: Sequence[tuple[Entity, str, str]], how: SentBy) -> Around | None:
-        return self._around("sending", lambda one: one.sending(commands, how), adds=True)
-
     def sending_these(
-        self, commands: Iterable[tuple[Command[Any], str]], how: SentBy
+        self, commands: Sequence[tuple[Command[Any], str]], how: SentBy
     ) -> AbstractContextManager[Mapping[str, str] | None]:
         """Enters what is to be round the sending of commands, given with their ids; gives the headers to add.
 
         Raises:
-            NotRegistered, BadEntityId: One of them can't be sent.
+            NotRegistered, BadEntityId: One of them can't be sent, and an instrument has looked at it.
         """
-        if not self.wanting("sending"):
+        if not commands or not self.wanting("sending"):
             return NOBODY
-        named = [(entity_of(command), info_of(command).name, command_id) for command, command_id in commands]
-        return (self.sending(named, how) if named else None) or NOBODY
+        return self.sending(_Named(commands), how) or NOBODY
 
     def handling(
         self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
     ) -> Around | None:
-        return self._around(
-            "handling", lambda one: one.handling(entity, command, command_id, attempt, headers), adds=False
-        )
+        around: Around | None = None
+        for one in self.want_handling:
+            try:
+                manager = one.handling(entity, command, command_id, attempt, headers)
+                if manager is not None:
+                    around = around or Around(partial(self._log_failure, "handling"))
+                    around.enter(one, manager)
+            except Exception as error:
+                self._log_failure("handling", one, error)
+        return around
 
     def sent(self, entity_type: str, command: str, count: int) -> None:
         self._each("sent", lambda one: one.sent(entity_type, command, count))
@@ -194,8 +218,8 @@ class Instruments(Instrument):
             self.sent(entity_type, command, count)
 
     def sent_these(self, commands: Iterable[Command[Any]]) -> None:
-        """Tells of several commands; they are counted by their classes, which takes no step in Python for each."""
-        for cls, count in Counter(map(type, commands)).items():
+        """Tells of several commands, which are counted by their classes."""
+        for cls, count in Counter(map(type, commands if self.wanting("sent") else ())).items():
             info = info_of(cls)
             self.sent(info.entity, info.name, count)
 
@@ -244,7 +268,7 @@ class Instruments(Instrument):
 
     def tell(self, entity: Entity, facts: Iterable[Fact]) -> None:
         """Tells of an entity's turns what stands now, in order."""
-        handled = self._want_handled
+        handled = self.want_handled
         for fact in cast("Iterable[Any]", facts):  # one look at a class tells them apart
             if fact.__class__ is not tuple:
                 fact()

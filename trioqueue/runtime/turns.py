@@ -383,10 +383,10 @@ class Turns:
         self._running = (*self._running, running) if self._running else (running,)
         self._dirty = True
         run: Awaitable[Ending | None] = running.run(self._live, provided, scope)
-        if (instruments := self._instruments).active:
+        if (instruments := self._instruments).want_handled:
             running.began = instruments.now()
-            if instruments.want_handling:
-                run = instruments.observe(self._entity, running.envelope, running.known_by[2], run)
+        if instruments.want_handling:
+            run = instruments.observe(self._entity, running.envelope, running.known_by[2], run)
         try:
             return await run
         finally:
@@ -581,12 +581,12 @@ class Turns:
                 self._answer(finished, envelope, outcome)
             if envelope.command_id in self.cancels:
                 commit.settled_cancels = (envelope.command_id,)
-        if (told := self._instruments).active:
+        if (told := self._instruments).want_handled:
             accepted, began, ended = self._times
             finished.ended_at = ended = ended or told.now()
             finished.facts = [(envelope, outcome, accepted, began, ended)]
-            if children:
-                finished.facts.insert(0, told.fact_of_children(self._codec, children))
+        if children and told.wanting("sent"):
+            finished.facts = [told.fact_of_children(self._codec, children), *(finished.facts or ())]
         return finished
 
     def _answer(self, finished: Finished, envelope: Envelope, outcome: Outcome) -> None:
