@@ -3,6 +3,7 @@
 Every session takes the interpreter that runs nox; `nox -s tests --force-python 3.13` takes another one.
 """
 
+import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ nox.needs_version = ">=2024.10.9"
 # The quick ones first, and the tests last, so that the log ends with their summary.
 nox.options.sessions = ["lint", "typing", "trio_typing", "docs", "tests"]
 nox.options.reuse_existing_virtualenvs = True
+# Five environments take uv half a minute and pip three.
+nox.options.default_venv_backend = "uv|virtualenv"
+os.environ.setdefault("UV_PYTHON_DOWNLOADS", "never")  # the interpreters that are here, or none
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 
