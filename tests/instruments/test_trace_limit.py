@@ -6,8 +6,20 @@ from instruments.traced_bank import Deposit, Recorder, new_registry
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from trio.testing import MockClock
 
-from trioqueue import CallFailed, Command, Context, Registry, Retry, command, entity_id, open_atomic_queues
+from trioqueue import (
+    CallFailed,
+    Command,
+    Context,
+    Query,
+    Registry,
+    Retry,
+    command,
+    entity_id,
+    open_atomic_queues,
+    query,
+)
 from trioqueue.instruments import Traces, opentelemetry
+from trioqueue.instruments.opentelemetry import FAILED_KEPT, LONGEST_DEBT
 from trioqueue.stores.memory.store import trio_now_us
 from trioqueue.testing import MemoryServer
 
@@ -71,6 +83,11 @@ class Link(Command):
     chain_id: str = entity_id()
 
 
+@query("chain")
+class Look(Query[int]):
+    chain_id: str = entity_id()
+
+
 async def test_what_follows_a_trace_for_ever_is_left_out_in_the_end(
     autojump_clock: MockClock, time_flies: None
 ) -> None:
@@ -87,8 +104,64 @@ async def test_what_follows_a_trace_for_ever_is_left_out_in_the_end(
     ) as queues:
         await queues.send(Link("1"))
         await trio.sleep(10)
+        for _ in range(10):
+            await queues.send(Link("2"))
     made = len(recorder.spans("create chain/{id}"))
     assert 20 <= made <= 20 * 12
+    assert len(recorder.spans("send chain/{id}")) == 1 + 10, "what begins a trace is counted for itself"
+
+
+async def test_a_large_group_silences_its_sender_for_a_minute_at_most(
+    autojump_clock: MockClock, time_flies: None
+) -> None:
+    recorder = Recorder()
+    async with open_atomic_queues(
+        "memory://", registry=new_registry(), instruments=[limited(recorder, 1)]
+    ) as queues:
+        await queues.send_many(Deposit("42", 5) for _ in range(1000))
+        assert len(recorder.spans("send account/{id}")) == 1
+        await trio.sleep(LONGEST_DEBT - 1)
+        await queues.send(Deposit("42", 5))
+        assert len(recorder.spans("send account/{id}")) == 1
+        await trio.sleep(1.1)
+        await queues.send(Deposit("42", 5))
+        assert len(recorder.spans("send account/{id}")) == 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "made"),
+    [
+        ({"traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}, 1),
+        ({"traceparent": f"00-{'a' * 32}-{'b' * 16}-00"}, 0),
+        ({"baggage": "shop=7"}, 0),
+        ({"color": "red"}, 0),
+    ],
+)
+async def test_only_what_its_sender_recorded_is_traced_in_any_case(
+    headers: dict[str, str], made: int, autojump_clock: MockClock
+) -> None:
+    recorder = Recorder()
+    async with open_atomic_queues(
+        "memory://", registry=new_registry(), instruments=[limited(recorder, 0)]
+    ) as queues:
+        await queues.call(Deposit("42", 5), headers=headers)
+    assert len(recorder.spans("process account/{id}")) == made
+
+
+async def test_failures_of_which_no_more_is_told_are_few(autojump_clock: MockClock) -> None:
+    """As those of queries, which are no attempts, and of an entity that is awake for ever."""
+    registry, recorder = Registry(), Recorder()
+
+    @registry.handles(Look)
+    async def look(command: Look) -> int:
+        raise OSError("no light")
+
+    async with open_atomic_queues("memory://", registry=registry, instruments=[recorder.traces]) as queues:
+        for _ in range(2 * FAILED_KEPT):
+            with pytest.raises(CallFailed):
+                await queues.call(Look("1"))
+        (kept,) = recorder.traces._failed.values()
+        assert len(kept) == FAILED_KEPT
 
 
 async def test_a_trace_goes_on_and_a_dead_letter_is_shown_though_nothing_is_allowed(

@@ -370,6 +370,20 @@ async def test_a_command_that_cannot_be_sent_is_its_senders_error_also_where_an_
     assert not caplog.records
 
 
+async def test_an_instrument_cannot_refuse_a_command_that_can_be_sent(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Confused(Instrument):
+        def sending(self, *_: Any) -> Any:
+            raise BadEntityId("7", "is of something else")
+
+    async with open_atomic_queues(
+        "memory://", registry=new_registry(), entities=POLICIES, instruments=[Confused()]
+    ) as queues:
+        assert await queues.call(Ring("a")) == {}
+    assert "failed in sending" in caplog.text
+
+
 class Leaves(AbstractContextManager[None]):
     """Notes the error that it is left with."""
 

@@ -41,6 +41,12 @@ CALL = "trioqueue-call"
 It names the span since a handler may pass its headers on: what it sends so is not called, and has another span.
 """
 
+LONGEST_DEBT = 60.0
+"""Seconds for which nothing more is traced after a group of commands, however large, that was."""
+
+FAILED_KEPT = 16
+"""Failed attempts of an entity whose spans are remembered until more is told of them; of some nothing ever is."""
+
 _OPERATIONS: Mapping[SentBy, tuple[str, str]] = {
     "send": ("send", "send"),
     "call": ("call", "send"),
@@ -58,11 +64,12 @@ class Traces(Instrument):
         tracer_provider: Who makes the spans; None: the global one.
         propagator: What writes a span's context into a command's headers, and reads it; None: the global one, which
             writes W3C's `traceparent` and `tracestate`, and `baggage`.
-        per_second: So many commands are traced in a second of those that no recorded trace leads to; up to one second's
-            worth at once; `math.inf`: all.  The others cost next to nothing, and nothing travels with them, whereas two
-            spans take as long as a command or two.  What is sent while a recorded span is current, or brings a trace
-            along, is traced in any case.  The one exception is what a handler sends with its commit, as that may go on
-            for ever: it counts too, and is left out where a second's worth is owed.
+        per_second: So many commands are traced in a second of those that no recorded trace leads to, and at once those
+            of a second that were not used up; `math.inf`: all.  The others cost next to nothing, and nothing travels
+            with them, whereas two spans take as long as a command or two.  A `send_many` is traced whole or not at all,
+            and counts as its commands.  What is sent while a recorded span is current, or brings along that its sender
+            recorded it, is traced in any case; only what handlers send with their commits is counted, for itself and as
+            much, as it may go on for ever.
 
     Raises:
         ValueError: `per_second` is below 0.
@@ -80,10 +87,11 @@ class Traces(Instrument):
                 f"per_second={per_second!r} is no number of commands: give 0 or more, math.inf for all."
             )
         self._allowance = _Allowance(per_second)
+        self._children = _Allowance(per_second)  # for what handlers send with their commits, for ever maybe
         self._tracer = trace.get_tracer("trioqueue", version("trioqueue"), tracer_provider)
         self._propagator = propagator
         # The spans of attempts that failed and of which nothing more was told yet, by the commands' ids.
-        # Invariant: only entities that are awake here are in it.
+        # Invariant: only entities that are awake here are in it, each with `FAILED_KEPT` at most.
         self._failed: dict[Entity, dict[str, SpanContext]] = {}
 
     def sending(
@@ -92,7 +100,7 @@ class Traces(Instrument):
         if not trace.get_current_span().is_recording():
             chosen = self._allowance.take(len(commands))
         else:
-            chosen = how != "child" or self._allowance.take(1, overdrawn=True)
+            chosen = how != "child" or self._children.take()
         if not chosen:
             return None
         name, kind = _OPERATIONS[how]
@@ -140,7 +148,10 @@ class Traces(Instrument):
         span = self._tracer.start_span(name, context, SpanKind.CONSUMER, attributes, links)
 
         def failed() -> None:
-            self._failed.setdefault(entity, {})[command_id] = span.get_span_context()
+            of_entity = self._failed.setdefault(entity, {})
+            of_entity[command_id] = span.get_span_context()
+            if len(of_entity) > FAILED_KEPT:
+                del of_entity[next(iter(of_entity))]
 
         return _Handling(span, trace.set_span_in_context(span, context), failed)
 
@@ -191,7 +202,7 @@ class _Allowance:
 
     It is kept as the time at which the next whole one is there, so that a no, as most answers in a rush are, costs a
     look at the clock: [GCRA](https://en.wikipedia.org/wiki/Generic_cell_rate_algorithm), by which networks do it.
-    There is no lock, as threads that meet here at worst take the same one.
+    There is no lock: threads that meet here at worst take a few more.
     """
 
     __slots__ = ("_each", "_next", "_saved")
@@ -201,12 +212,14 @@ class _Allowance:
         self._saved = max(0.0, 1 - self._each)  # so far back lies the next one where none was used
         self._next = monotonic() - self._saved if per_second else math.inf
 
-    def take(self, count: int, *, overdrawn: bool = False) -> bool:
-        """Takes so many if one is there, and be it more than there are; `overdrawn`: or will be within a second."""
+    def take(self, count: int = 1) -> bool:
+        """Takes so many if one is there: of a group that is more than there are, the rest is owed."""
         now = monotonic()
-        if self._next > (now + 1 if overdrawn else now):
+        if self._next > now:
             return False
-        self._next = max(self._next, now - self._saved) + count * self._each
+        self._next = max(self._next, now - self._saved) + min(
+            count * self._each, max(LONGEST_DEBT, self._each)
+        )
         return True
 
 

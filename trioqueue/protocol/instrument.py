@@ -44,7 +44,9 @@ class Instrument:
     ) -> AbstractContextManager[Mapping[str, str] | None] | None:
         """Commands are about to be sent; asks what to put round that, if anything.
 
-        Of each command it has the entity, the name and the id; several are those of one `send_many`.  What entering
+        Of each command it has the entity, the name and the id; several are those of one `send_many`.  They are found as
+        they are looked at, so only what is looked at costs anything, and one that can't be sent raises its sender's
+        error there, which goes to the sender: let it pass.  What entering
         the manager returns travels with each of them, beside the headers that the sender gave and before these where
         the names are the same; `Context.headers` shows it.
 

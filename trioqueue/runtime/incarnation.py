@@ -6,6 +6,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from heapq import nsmallest
+from random import randrange
 
 import trio
 
@@ -105,7 +106,6 @@ class Incarnation:
         self._due_news = trio.Event()
         self._look = False  # hints may have been lost: everything with work is looked at
         self._differed = False  # the last report counted other entities than we know
-        self._owned_from = 0  # where it is looked next for those that are ours and have no worker
 
     def __repr__(self) -> str:
         return f"<Incarnation {self.member.incarnation}, {len(self._workers)} workers>"
@@ -123,6 +123,7 @@ class Incarnation:
             with self.scope:
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
+                    self.look_soon()  # hints may have come before there was anybody to take them
                     self.serving.set()
                     nursery.start_soon(self._watch, name="lease watch")
                     nursery.start_soon(self._attend, name="reports")
@@ -395,6 +396,7 @@ class Incarnation:
             except LeaseLost as lost:
                 self.end_lease(str(lost))
             except TrioqueueError as error:
+                self._look = self._look or look  # with the next report
                 logger.warning(
                     "could not attend to a heartbeat's report: %s",
                     error,
@@ -404,14 +406,16 @@ class Incarnation:
     async def _attend_to(self, report: Report) -> None:
         for entity in report.wakes:
             self.wake(entity)
+        if len(report.wakes) >= PAGE:
+            await self._wake_all()
         for entity in report.cancels:
             for command_id in await self.store.cancelled(entity):
                 self.cancel_command(entity, command_id)
         # A count that differs once may only be late; twice in a row it is looked into: the answer to a claim
-        # was lost, say.  By a page each time, as it also differs while entities come and go.
+        # was lost, say.
         differs = report.owned != len(self._workers)
         if differs and self._differed:
-            self._owned_from = await self._read_owned(self._owned_from)
+            await self._look_for_lost(report.owned)
         self._differed = differs
         if report.ready:
             await self.store.assign(self.member, report.ready)
@@ -462,20 +466,25 @@ class Incarnation:
         return count
 
     async def _wake_all(self) -> None:
-        """Wakes everything of ours that has work."""
-        offset = 0
-        while True:
-            page = await self.store.wakes(self.member, offset)
-            for entity in page:
-                self.wake(entity)
-            if len(page) < PAGE:
-                return
-            offset += PAGE
+        """Wakes everything of ours that has work.
 
-    async def _read_owned(self, offset: int) -> int:
-        """Wakes what is ours by the store and has no worker, on one page; says where the next one begins."""
-        page = await self.store.owned(self.member, offset)
-        for entity in page:
+        Only when all of it is read: who is woken soon leaves the list, and what is behind moves up.
+        """
+        entities: list[Entity] = []
+        while True:
+            page = await self.store.wakes(self.member, len(entities))
+            entities += page
+            if len(page) < PAGE:
+                break
+        for entity in entities:
+            self.wake(entity)
+
+    async def _look_for_lost(self, owned: int) -> None:
+        """Wakes what is ours by the store and has no worker, on one page of all that is.
+
+        On one, as counts differ for ever while entities come and go; on any, as a round would be led past some by the
+        same coming and going.  Each entity is on it with the same chance.
+        """
+        for entity in await self.store.owned(self.member, max(0, randrange(1 - PAGE, owned + 1))):
             if entity not in self._workers:
                 self.wake(entity)
-        return offset + PAGE if len(page) == PAGE else 0

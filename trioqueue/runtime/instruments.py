@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast, overload
 
 import trio
 
-from trioqueue._errors import BadEntityId, NotRegistered
+from trioqueue._errors import TrioqueueError
 from trioqueue._names import Entity
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.command import Command, entity_of, info_of
@@ -89,12 +89,19 @@ NOBODY = _Nobody()
 
 
 class _Named(Sequence[tuple[Entity, str, str]]):
-    """Commands by entity, name and id, found when they are looked at: most of those that are asked do not look."""
+    """Commands by entity, name and id, found when they are looked at: most of those that are asked do not look.
 
-    __slots__ = ("_commands",)
+    `refused`: why one of them can't be sent, once it was looked at.
+    """
+
+    __slots__ = ("_commands", "refused")
 
     def __init__(self, commands: Sequence[tuple[Command[Any], str]]) -> None:
         self._commands = commands
+        self.refused: TrioqueueError | None = None
+
+    def __repr__(self) -> str:
+        return repr(list(self))
 
     def __len__(self) -> int:
         return len(self._commands)
@@ -102,12 +109,16 @@ class _Named(Sequence[tuple[Entity, str, str]]):
     @overload
     def __getitem__(self, index: int) -> tuple[Entity, str, str]: ...
     @overload
-    def __getitem__(self, index: slice) -> "_Named": ...
-    def __getitem__(self, index: int | slice) -> "tuple[Entity, str, str] | _Named":
+    def __getitem__(self, index: slice) -> list[tuple[Entity, str, str]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[Entity, str, str] | list[tuple[Entity, str, str]]:
         if isinstance(index, slice):
-            return _Named(self._commands[index])
+            return [self[n] for n in range(*index.indices(len(self)))]
         command, command_id = self._commands[index]
-        return entity_of(command), info_of(command).name, command_id
+        try:
+            return entity_of(command), info_of(command).name, command_id
+        except TrioqueueError as error:
+            self.refused = error
+            raise
 
 
 class Instruments(Instrument):
@@ -175,11 +186,11 @@ class Instruments(Instrument):
                     around = around or Around(partial(self._log_failure, "sending"))
                     if given := around.enter(one, manager):
                         around.added = {**(around.added or {}), **_as_headers(given)}
-            except (NotRegistered, BadEntityId) as error:  # that is the sender's error
-                if around is not None:
-                    around.leave(error)
-                raise
             except Exception as error:
+                if isinstance(commands, _Named) and error is commands.refused:  # that is the sender's error
+                    if around is not None:
+                        around.leave(error)
+                    raise
                 self._log_failure("sending", one, error)
         return around
 
