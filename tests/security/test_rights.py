@@ -1,23 +1,20 @@
-"""The rights that the how-to lists: enough for everything, and each of them is missed at opening, by name."""
+"""The rights that the how-to lists: each of them is missed at opening, by name.
+
+That they are enough for everything is what the contract shows, which each Redis keeps for a user who has no more.
+"""
 
 import re
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
-from redis_harness import RedisHarness
-from redis_servers import RedisServer, find_servers
+from redis_rights import COMMANDS, HOW_TO, PASSWORD, RULE
+from redis_servers import RedisServer
 
 from trioqueue import AccessDenied, Command, Incompatible, Registry, command, entity_id, open_atomic_queues
-from trioqueue.stores.contract import Store
-from trioqueue.stores.redis.store import open_redis_store
-from trioqueue.testing import check_store
 
-HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "redis-users.md"
 LUA = files("trioqueue.stores.redis") / "lua"
-PASSWORD = "only-what-it-needs"
 
 registry = Registry()
 
@@ -30,40 +27,6 @@ class Look(Command[int]):
 @registry.handles(Look)
 async def look(_: Look) -> int:
     return 1
-
-
-def documented() -> list[str]:
-    """Reads the rule from the page, without the user's name and password."""
-    found = re.search(r"^ACL SETUSER trioqueue on >PASSWORD (.+)$", HOW_TO.read_text(), re.MULTILINE)
-    assert found
-    return found[1].split()
-
-
-RULE = documented()
-COMMANDS = [right for right in RULE if right.startswith("+")]
-
-
-class RestrictedHarness(RedisHarness):
-    """Opens its stores as the user that the page describes, for the harness's prefixes; looks at them as another."""
-
-    @asynccontextmanager
-    async def open_store(self) -> AsyncGenerator[Store, None]:
-        url = self.server.url.replace("://", f"://trioqueue:{PASSWORD}@")
-        async with open_redis_store(url, prefix=self.prefix, unanswered=10.0) as store:
-            yield store
-
-
-@pytest.fixture(scope="module", params=sorted(find_servers()))
-def restricted(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """A server with that user; it keeps what was written, as some checks kill it."""
-    rule = " ".join(RULE).replace("{tq:", "{check-*:")
-    users = [f"trioqueue on >{PASSWORD} {rule}"]
-    with RedisServer(find_servers()[request.param], appendonly=True, users=users) as one:
-        yield one
-
-
-async def test_the_whole_contract_holds_with_these_rights(restricted: RedisServer) -> None:
-    await check_store(RestrictedHarness(restricted))
 
 
 @contextmanager

@@ -1,9 +1,9 @@
-"""Every store keeps the contract, on every server that is found."""
+"""Every store keeps the contract, on every server that is found, for a user who has the documented rights alone."""
 
 from collections.abc import Iterator
 
 import pytest
-from redis_harness import RedisHarness
+from redis_rights import USER, RestrictedHarness
 from redis_servers import RedisServer, find_servers
 
 from trioqueue.testing import CHECKS, Check, MemoryHarness, check_store, run_check
@@ -25,10 +25,10 @@ async def test_check_store_runs_them_all(autojump_clock: object) -> None:
 @pytest.fixture(scope="module", params=sorted(find_servers()))
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     """A server of our own, as some checks kill it; it keeps what was written."""
-    with RedisServer(find_servers()[request.param], appendonly=True) as one:
+    with RedisServer(find_servers()[request.param], appendonly=True, users=[USER]) as one:
         yield one
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=name_of)
 async def test_redis(check: Check, server: RedisServer) -> None:
-    await run_check(check, RedisHarness(server))
+    await run_check(check, RestrictedHarness(server))
