@@ -37,6 +37,11 @@ async def _seen(proxy: Proxy, kind: str, times: int = 1) -> None:
     await until(lambda: proxy.seen[kind] >= times)
 
 
+async def _beaten(proxy: Proxy) -> None:
+    """Waits for a heartbeat, so that the next one is not soon: it would heal what is about to be broken."""
+    await _seen(proxy, "beat", proxy.seen["beat"] + 1)
+
+
 async def commit_unanswered(lab: Lab, mutant: str) -> Verdict:
     """A commit is carried out, its answer is lost, and more has come meanwhile."""
     proxy = await lab.proxy()
@@ -104,6 +109,7 @@ async def claim_comes_late(lab: Lab, mutant: str) -> Verdict:
     await lab.send("a")
     await late.fired.wait()
     await lab.settle()
+    await _beaten(proxy)
     proxy.deaf = True
     await lab.send("a")
     late.let_go.set()
