@@ -43,8 +43,8 @@ PARTS = {
     "redis_versions": [*SHARED_OUT, STORE_TESTS, *without(*CLOCKLESS_TESTS)],
     "simulation": [*SHARED_OUT, *CLOCKLESS_TESTS],
     "processes": [*SHARED_OUT, *PROCESS_TESTS],
-    # Most of their time they wait.
-    "faults": ["--numprocesses=4", "--dist=worksteal", FAULT_TESTS, *without(SOAK_TEST)],
+    # Two thirds of their time they wait.
+    "faults": ["--numprocesses=3", "--dist=worksteal", FAULT_TESTS, *without(SOAK_TEST)],
     "chaos": [SOAK_TEST],  # its fleet of processes has the machine for itself
     "others": [*SHARED_OUT, *without(*IN_PARTS)],
 }
