@@ -42,7 +42,7 @@ WHERE: dict[str, Callable[[Plan], bool]] = {
 """What a plan must have to show a mutant at all, where most have not."""
 
 FROM = {
-    "commit ignores the epoch": 670,
+    "commit ignores the epoch": 190,
     "hints alone wake": 200,
     "no quarantine": 2200,
     "requests for any generation": 100,
