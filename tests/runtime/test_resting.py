@@ -26,6 +26,7 @@ async def test_a_command_of_this_pod_costs_two_requests(
     add: Adding, server: CountingServer, autojump_clock: MockClock
 ) -> None:
     async with pod(server) as queues:
+        await trio.testing.wait_all_tasks_blocked()  # it looks for work as it begins, and has found none
         for rest in (0.0, 0.1, NAP + 0.1, IDLE + 0.1):  # cold, napping, dozing, and cold again
             await trio.sleep(rest)
             server.requests()
