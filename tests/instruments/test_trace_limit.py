@@ -1,5 +1,7 @@
 """How many commands are traced: so many a second, what belongs to a recorded trace, and dead letters."""
 
+from typing import Literal
+
 import pytest
 import trio
 from instruments.traced_bank import Deposit, Recorder, new_registry
@@ -10,6 +12,7 @@ from trioqueue import (
     CallFailed,
     Command,
     Context,
+    Entity,
     Query,
     Registry,
     Retry,
@@ -107,6 +110,22 @@ async def test_what_follows_a_trace_for_ever_is_left_out_in_the_end(
     made = len(recorder.spans("create chain/{id}"))
     # As many for what follows a trace, and again for what was left out there and begins one.
     assert 20 <= made <= 2 * 20 * 12
+
+
+async def test_what_handlers_send_takes_nothing_from_what_begins_a_trace(
+    autojump_clock: MockClock, time_flies: None
+) -> None:
+    recorder = Recorder()
+    traces = limited(recorder, 8)
+
+    def chosen(how: Literal["send", "child"]) -> int:
+        asked = [traces.sending([(Entity("chain", "1"), "link", "1")], how) for _ in range(20)]
+        return sum(one is not None for one in asked)
+
+    with recorder.provider.get_tracer("test").start_as_current_span("handler"):
+        assert chosen("child") == 8
+        assert chosen("send") == 20, "it is in a trace that is recorded"
+    assert chosen("send") == 8
 
 
 async def test_a_large_group_silences_its_sender_for_a_minute_at_most(

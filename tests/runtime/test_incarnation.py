@@ -15,6 +15,7 @@ from trioqueue import (
     Lease,
     Limits,
     Registry,
+    StoreUnavailable,
     command,
     entity_id,
     open_atomic_queues,
@@ -183,6 +184,24 @@ async def test_a_pod_that_begins_looks_for_what_it_was_not_told_of(
     async with Fleet().pod():
         await trio.sleep(0.1 * HEARTBEAT)
         assert pages == [0]
+
+
+async def test_a_look_that_failed_is_made_again_with_the_next_heartbeat(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [True, False]  # whether the store answers, the last one first
+
+    async def answer(self: MemoryStore, member: Member, offset: int) -> tuple[Entity, ...]:
+        if not answers.pop():
+            raise StoreUnavailable("memory://", "as if")
+        return ()
+
+    monkeypatch.setattr(MemoryStore, "wakes", answer)
+    async with Fleet().pod():
+        await trio.sleep(0.1 * HEARTBEAT)
+        assert answers == [True]
+        await trio.sleep(3 * HEARTBEAT)  # a third look would find no answer
+        assert not answers
 
 
 async def test_a_heartbeat_reads_one_page_of_what_is_owned_however_much_that_is(
