@@ -1,8 +1,9 @@
 """Watching a fleet: what is told, to whom, and what is lost; and instruments, which are told the same here."""
 
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import attrs
@@ -42,6 +43,7 @@ from trioqueue import (
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.event import event_from_wire, event_to_wire
 from trioqueue.runtime import listening
+from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.listening import Listeners
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import trio_now_us
@@ -332,6 +334,29 @@ async def test_an_error_of_the_body_comes_out_as_itself(autojump_clock: MockCloc
                 raise KeyError
         await trio.sleep(0.1)
         assert not pod._instruments.active
+
+
+async def test_an_older_answer_does_not_undo_a_hint(
+    clean_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A heartbeat was answered before somebody began to watch, and its answer is read after the hint."""
+    take = Incarnation.take_report
+    late: list[Callable[[], None]] = []
+    monkeypatch.setattr(
+        Incarnation, "take_report", lambda one, report: late.append(partial(take, one, report))
+    )
+    async with open_atomic_queues(clean_redis.url, registry=new_registry(), name="pod") as pod:
+        with trio.fail_after(10):
+            while not late:  # noqa: ASYNC110 - it has no event for us
+                await trio.sleep(0.005)
+        async with watching(pod) as watcher:
+            for deliver in late:
+                deliver()
+            await pod.call(Switch("a"))
+            with trio.fail_after(10):
+                while len(watcher.seen) < 2:  # noqa: ASYNC110 - as above
+                    await trio.sleep(0.005)
+    assert watcher.kinds() == ["EntityAwake", "CommandHandled"]
 
 
 async def test_on_redis(redis_server: RedisServer) -> None:

@@ -143,7 +143,7 @@ async def open_atomic_queues(
                 queues._counts,
                 queues._receiver.deliver,
                 told,
-                broadcast.watched,
+                broadcast.answered,
             )
         _listen(store, queues, supervisor, broadcast)
         if supervisor is not None:
@@ -203,7 +203,7 @@ def _listen(store: Store, queues: AtomicQueues, supervisor: Supervisor | None, b
             return
         match hint:
             case Watched(types):
-                broadcast.watched(types)
+                broadcast.hinted(types)
             case Wake(entity):
                 incarnation.wake(entity)
             case Due():

@@ -1,11 +1,14 @@
 """Telling the fleet what happens in this pod, as long as anybody listens.
 
 It is an instrument that is switched on by those who listen: the store says so with each heartbeat, and by a hint when
-the first one comes.  What is to be told waits in memory for a moment and goes out many at a time, so no worker waits
-for it, and a command costs no request.
+the first one comes.  An answer may be read after a hint that is newer than it; so what was asked before the last hint
+came counts for nothing, and the next heartbeat says it again.  What is to be told waits in memory for a moment and goes
+out many at a time, so no worker waits for it, and a command costs no request.
 """
 
 import logging
+import math
+import time
 from collections import deque
 
 import trio
@@ -48,6 +51,7 @@ class Broadcast(Instrument):
         self._store, self._codec, self._pod = store, codec, pod
         self._instruments = instruments
         self._types: frozenset[str] = frozenset()
+        self._hinted_at = -math.inf
         self._events: deque[Event] = deque(maxlen=KEPT)
         # How many there ever were: a listener sees by the numbers what it has missed.
         self._count = 0
@@ -56,8 +60,17 @@ class Broadcast(Instrument):
     def __repr__(self) -> str:
         return f"<Broadcast of {self._pod}, {len(self._events)} waiting>"
 
-    def watched(self, types: tuple[str, ...]) -> None:
-        """Takes which types somebody wants to be told of; none: nobody does."""
+    def hinted(self, types: tuple[str, ...]) -> None:
+        """Takes which types somebody wants to be told of from now on; none: nobody does."""
+        self._hinted_at = time.monotonic()
+        self._watched(types)
+
+    def answered(self, types: tuple[str, ...], asked_at: float) -> None:
+        """Takes the same from an answer, and when it was asked for by `time.monotonic()`."""
+        if asked_at > self._hinted_at:
+            self._watched(types)
+
+    def _watched(self, types: tuple[str, ...]) -> None:
         self._types = frozenset(types)
         self._instruments.switch(self, on=bool(types))
 
@@ -80,6 +93,7 @@ class Broadcast(Instrument):
                 "first": first,
                 "events": [event_to_wire(event) for event in batch],
             }
+            asked_at = time.monotonic()
             try:
                 heard = await self._store.tell_events(self._codec.dumps(told))
             except TrioqueueError as error:
@@ -91,8 +105,9 @@ class Broadcast(Instrument):
                 )
                 return
             if not heard:
-                self.watched(())
-                self._events.clear()
+                self.answered((), asked_at)
+                if not self._types:
+                    self._events.clear()
 
     def _tell(self, entity_type: str, event: Event) -> None:
         if entity_type in self._types or EVERY_TYPE in self._types:

@@ -68,14 +68,14 @@ class Incarnation:
         deliver: Callable[[str, bytes], None],
         elsewhere: Callable[[Entity], bool],
         instruments: Instruments,
-        watched: Callable[[tuple[str, ...]], None],
+        watched: Callable[[tuple[str, ...], float], None],
     ) -> None:
         self.store = store
         self.member = member
         self.counts = counts
         self.deliver = deliver
         self.instruments = instruments
-        self._watched = watched  # takes the types of which somebody wants to be told
+        self._watched = watched  # takes the types of which somebody wants to be told, and when that was asked
         self._draining = False
         self.pressed = False  # entities wait for a pod, and this one has no room: idle ones are let go
         self.scope = trio.CancelScope()  # round all workers
@@ -372,7 +372,7 @@ class Incarnation:
         """Takes what a heartbeat found; the newest one counts."""
         self._report = report
         self._news.set()
-        self._watched(report.watched)
+        self._watched(report.watched, report.asked_at)
         if report.due_in is not None:
             self.look_at_due(report.due_in)
 

@@ -46,7 +46,7 @@ class Supervisor:
         counts: Counts,
         deliver: Callable[[str, bytes], None],
         instruments: Instruments,
-        watched: Callable[[tuple[str, ...]], None],
+        watched: Callable[[tuple[str, ...], float], None],
     ) -> None:
         self._store = store
         self._info = info

@@ -114,7 +114,8 @@ class Report:
     `wakes`: entities of ours with work (a page of them, going round).  `cancels`: entities of ours with cancelled
     commands.  `ready`: entities that wait for a pod of our types; `pressed`: some wait and we have no room.  `due_in`:
     seconds until the first command that is put off is due, where that is ours to look after.  `watched`: types of which
-    somebody wants to be told what happens, "*" is all of them.
+    somebody wants to be told what happens, "*" is all of them.  `asked_at`: when it was asked for, by
+    `time.monotonic()`; what a hint has said since is newer.
     """
 
     owned: int
@@ -125,6 +126,7 @@ class Report:
     silent: tuple[Silent, ...] = ()
     due_in: float | None = None
     watched: tuple[str, ...] = ()
+    asked_at: float = attrs.field(default=0.0, eq=False)
 
 
 @attrs.frozen

@@ -342,7 +342,7 @@ class MemoryLease:
 
     def beat(self) -> None:
         """Renews the lease and reports; a refusal ends the trust."""
-        now = trio.current_time()
+        now, asked_at = trio.current_time(), time.monotonic()
         if self._refused or now - self._ticked_at > self._lease.stall_limit:
             return
         try:
@@ -354,7 +354,7 @@ class MemoryLease:
             return
         self._page = self._page + PAGE if len(found.wakes) == PAGE else 0
         self._trusted_until = renewed(self._trusted_until, now, self._lease.ttl, self._lease.margin)
-        self._report(found)
+        self._report(attrs.evolve(found, asked_at=asked_at))
 
     def left(self) -> float:
         """Says for how many seconds more the lease can be trusted."""

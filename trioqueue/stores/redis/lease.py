@@ -135,6 +135,7 @@ class ThreadLease:
             self._client.close()
 
     def _beat(self, sent_at: float, source: str, keys: list[str]) -> None:
+        asked_at = time.monotonic()
         try:
             answer: Any = self._client.eval(
                 source,
@@ -158,7 +159,7 @@ class ThreadLease:
             self._trusted_until = 0.0
             return
         strays = [stray for names in answer[1:4] for stray in self._sieve.sift(names)]
-        found = report(answer, self._types)
+        found = report(answer, self._types, asked_at)
         self._page = self._page + PAGE if len(found.wakes) == PAGE else 0
         if self._trusted_until > 0.0:  # 0: a refusal is final
             self._trusted_until = renewed(self._trusted_until, sent_at, self._lease.ttl, self._lease.margin)

@@ -358,7 +358,7 @@ def commit_answer(answer: Any) -> CommitAnswer:
     return Next(now, tuple(map(queued_of, batch)), _texts(cancels))
 
 
-def report(answer: Any, types: frozenset[str]) -> Report:
+def report(answer: Any, types: frozenset[str], asked_at: float) -> Report:
     """Reads what beat found."""
     owned, wakes, marked, ready, room, silent, wait, watched = answer
     waiting = tuple(entity for entity in map(entity_of, ready) if entity.type in types)
@@ -374,6 +374,7 @@ def report(answer: Any, types: frozenset[str]) -> Report:
         ),
         due_in=None if wait < 0 else wait / 1e6,
         watched=_texts(watched),
+        asked_at=asked_at,
     )
 
 
