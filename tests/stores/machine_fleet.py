@@ -187,7 +187,7 @@ class FleetMachine(RuleBasedStateMachine):
         types = self.infos[member.incarnation].types
         self.ask(
             f"{self.name(member)} beats",
-            lambda: self.seen(report(self.both.beat(member, types), types), types),
+            lambda: self.seen(report(self.both.beat(member, types), types, 0.0), types),
             lambda: self.seen(self.memory.beat(member, 0), types),
         )
 
