@@ -18,6 +18,15 @@ R = TypeVar("R")
 
 _DEFAULT_POLICY = EntityPolicy()
 
+_STEP = 0x9E3779B1
+"""What is added for the next id: odd, so that 2³² of them differ, and by the golden ratio, so that neighbours differ in
+most digits (Knuth, The Art of Computer Programming, volume 3, 6.4).
+
+Redis' Lua keeps each string in a table, by a hash of about 32 of its characters whatever its length.  The commands of
+one moment are alike but for their ids; with ids that were counted, thousands had one hash, and to send many took Redis
+three times as long.
+"""
+
 
 class Encoder:
     """Makes envelopes for one client, by the policies that it was opened with."""
@@ -26,7 +35,8 @@ class Encoder:
         self._codec = codec
         self._policies = policies
         self._client = client
-        self._count = 0
+        self._prefix = f"{client}-"
+        self._number = self._rounds = 0
         self.limits = {
             entity_type: policy.max_pending
             for entity_type, policy in policies.items()
@@ -36,8 +46,11 @@ class Encoder:
 
     def next_id(self) -> str:
         """Makes a command's id: unique for ever, as the client's is."""
-        self._count += 1
-        return f"{self._client}-{self._count:x}"
+        self._number = (self._number + _STEP) & 0xFFFFFFFF
+        if not self._number:
+            self._rounds += 1
+            self._prefix = f"{self._client}-{self._rounds}."
+        return f"{self._prefix}{self._number:08x}"
 
     def encode(
         self,

@@ -68,6 +68,7 @@ class Burn(Command):
 class Watch:
     """What a test knows of `Work`."""
 
+    command_id: str = ""
     begun: trio.Event = attrs.field(factory=trio.Event)
     cancelled: trio.Event = attrs.field(factory=trio.Event)
     let_go: trio.Event = attrs.field(factory=trio.Event)
@@ -87,7 +88,8 @@ async def read(command: Read, desk: Desk) -> list[str]:
 
 
 @registry.handles(Work)
-async def work(command: Work, watch: Watch) -> str:
+async def work(command: Work, watch: Watch, context: Context) -> str:
+    watch.command_id = context.command_id
     watch.begun.set()
     try:
         await watch.let_go.wait()

@@ -115,7 +115,7 @@ async def test_a_failure_is_told(queues: AtomicQueues, sender: Sender) -> None:
 async def test_a_call_that_another_cancels(queues: AtomicQueues, sender: Sender, watch: Watch) -> None:
     async def cancel() -> None:
         await watch.begun.wait()
-        await queues.cancel(Receipt("desk", "a", f"{sender._delivery._producer}-1"))
+        await queues.cancel(Receipt("desk", "a", watch.command_id))
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cancel)
