@@ -17,6 +17,10 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * share / 100) - 1)]
 
 
+OF_SMALLEST = "processor time, of the smallest's"
+"""The unit of what a command costs compared with the smallest size."""
+
+
 @attrs.frozen
 class Key:
     """Which figure: of what, in which unit, at which size."""

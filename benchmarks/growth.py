@@ -1,25 +1,27 @@
 """The part `growth`: whether a command costs the same with much beside it.
 
-What is compared is processor time, ours and Redis' together, in units of what the floor takes right before and after:
-the machine's speed cancels out, and so does what another process takes from us.  The bar is that a command costs
-within a tenth of what it costs at the smallest size.
+What is compared is processor time, ours and Redis' together, lap by lap with the smallest size, which is measured in
+turns with each of the others.  The bar is that a command costs within a tenth of what it costs there.
 """
 
 import random
-from collections.abc import Sequence
+import statistics
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
-from benchmarks.figures import Figures, Key
+from benchmarks.figures import At
 from benchmarks.measuring import Cost, Measuring
 from benchmarks.processes import open_process
 from benchmarks.rounds import Step
 from benchmarks.workloads import (
+    Count,
     Handled,
     Reserve,
     Sleep,
     Touch,
     fill,
+    in_turn,
     open_pod,
     policies,
     seed,
@@ -32,14 +34,15 @@ from trioqueue import AtomicQueues, Drain, open_atomic_queues
 ENTITIES = (1, 100, 10_000, 100_000)
 PENDING = (0, 10_000, 100_000, 1_000_000)
 DELAYED = (0, 100_000)
+LAPS = 9
+WAVE = 200
+"""Commands that are sent together."""
+
 FEW = 20
 """Entities of one wave to those that exist: with fewer there would be less to do side by side."""
 
 PODFUL = 10_000
 """Entities that one pod puts to sleep."""
-
-PROCESSOR_TIME = "processor time, of B16's"
-OF_SMALLEST = "processor time, of the smallest's"
 
 TO_AWAKE = "to some of the awake"
 NEW_BESIDE_AWAKE = "to new ones, others awake"
@@ -54,128 +57,203 @@ PUT_OFF = "put off, beside others"
 def steps() -> list[Step]:
     """Lists what one round measures."""
     return [
-        *(Step("growth.awake", {"others": size}, rounds=3) for size in ENTITIES),
-        *(Step("growth.asleep", {"others": size}, rounds=3) for size in ENTITIES),
+        # With one entity there is nothing to do side by side: that is `hot`, and not to be compared with the others.
+        *_sizes("to_awake", "others", ENTITIES[1:]),
+        *_sizes("beside_awake", "others", ENTITIES),
+        *_sizes("to_asleep", "others", ENTITIES[2:]),
+        *_sizes("beside_asleep", "others", ENTITIES),
         *(
-            Step("growth.pending", {"commands": size, "mailboxes": mailboxes}, rounds=3)
-            for mailboxes in (1, 1000)
-            for size in PENDING
+            step
+            for mailboxes in (1, 100)
+            for function in ("sent", "handled_first")
+            for step in _sizes(function, "pending", PENDING, mailboxes=mailboxes)
         ),
-        *(Step("growth.delayed", {"commands": size}, rounds=3) for size in DELAYED),
+        *_sizes("beside_delayed", "others", DELAYED),
+        *_sizes("put_off", "others", DELAYED),
         Step("growth.start_and_leave", rounds=3),
         Step("growth.hand_on", rounds=3),
     ]
 
 
-async def awake(measuring: Measuring, others: int) -> None:
-    """Commands to some of the entities that are awake in a pod, drawn anew for each wave; then to new ones."""
-    commands = measuring.size(10_000, 400)
-    dice = random.Random(others)
-    handled = Handled()
+def _sizes(function: str, name: str, sizes: tuple[int, ...], **options: int) -> Iterator[Step]:
+    smallest = {name: sizes[0], **options}
+    for size in sizes[1:]:
+        # Once: its laps are what is repeated.
+        yield Step(f"growth.{function}", {name: size, **options}, rounds=1, smallest=smallest)
+
+
+async def to_awake(measuring: Measuring, others: int) -> None:
+    """Commands to some of the entities that are awake in a pod, drawn anew for each wave.
+
+    In turn, since some of a hundred would still be at work when they get more, and then need not begin.
+    """
+    commands = measuring.size(2000, 200)
+    dice, handled = random.Random(others), Handled()
     async with open_pod(measuring.url, handled) as queues:
-        await wide(queues, handled, entities=measuring.size(others, min(others, 200)), name="other")
-        names = range(measuring.size(others, min(others, 200)))
-        # With one entity there is nothing to do side by side: that is `hot`, and not to be compared with the others.
-        chosen = [dice.sample(names, min(FEW, len(names))) for _ in range(commands // 200)]
+        exist = await _have_awake(measuring, queues, handled, others)
+        chosen: list[int] = []
+
+        async def one() -> None:
+            chosen[:] = [n for _ in range(commands // WAVE) for n in dice.sample(range(exist), FEW)]
+            await in_turn(queues, handled, make, commands=commands, wave=WAVE)
 
         def make(n: int) -> Touch:
-            few = chosen[n // 200]
-            return Touch(f"other-{few[n % len(few)]}")
+            return Touch(f"other-{chosen[n // WAVE * FEW + n % FEW]}")
 
-        await measuring.beside_floor(
-            TO_AWAKE, 16, commands, lambda: spread(queues, handled, make, commands=commands), others
-        )
-        new = measuring.size(2000, 200)
-        await measuring.beside_floor(
-            NEW_BESIDE_AWAKE, 16, new, lambda: wide(queues, handled, entities=new, name="new"), others
-        )
+        await _laps(measuring, TO_AWAKE, commands, one, others)
         measuring.end()
 
 
-async def asleep(measuring: Measuring, others: int) -> None:
-    """Commands to some of the entities that no pod has, which are a state in Redis; then to new ones."""
-    exist = measuring.size(others, min(others, 200))
-    commands = measuring.size(2000, 100)
+async def beside_awake(measuring: Measuring, others: int) -> None:
+    """A first command to new entities, beside those that are awake in their pod."""
+    commands = measuring.size(500, 50)
     handled = Handled()
-    # By pods of the usual size, one after another: one that leaves lets go of some thousand entities a second.
-    for first in range(0, exist, PODFUL):
-        last = min(first + PODFUL, exist)
-        async with open_pod(measuring.url, handled) as queues:
-            await spread(
-                queues, handled, lambda n, first=first: Reserve(f"other-{first + n}"), commands=last - first
-            )
     async with open_pod(measuring.url, handled) as queues:
-        if exist >= commands:
-            chosen = random.Random(others).sample(range(exist), commands)
-            await measuring.beside_floor(
-                TO_ASLEEP,
-                16,
-                commands,
-                lambda: spread(queues, handled, lambda n: Reserve(f"other-{chosen[n]}"), commands=commands),
-                others,
-            )
-        await measuring.beside_floor(
-            NEW_BESIDE_ASLEEP,
-            16,
+        await _have_awake(measuring, queues, handled, others)
+        names = (f"new-{n}" for n in range(10**9))
+        await _laps(
+            measuring,
+            NEW_BESIDE_AWAKE,
             commands,
-            lambda: stocked(queues, handled, entities=commands, name="new"),
+            lambda: spread(queues, handled, lambda _: Touch(next(names)), commands=commands),
             others,
         )
         measuring.end()
 
 
-async def pending(measuring: Measuring, commands: int, mailboxes: int) -> None:
-    """Sends to mailboxes that are full already, with no pod there; then has a pod handle the first of it all."""
-    where = "one mailbox" if mailboxes == 1 else f"{mailboxes:,} mailboxes"
-    waiting, work, skipped = (
-        measuring.size(commands, min(commands, 400)),
-        measuring.size(5000, 400),
-        measuring.size(1000, 100),
-    )
-    empty = int(measuring.redis.info("memory")["used_memory"])
+async def _have_awake(measuring: Measuring, queues: AtomicQueues, handled: Handled, others: int) -> int:
+    exist = measuring.size(others, min(others, WAVE))
+    await wide(queues, handled, entities=exist, name="other")
+    return exist
 
-    def make(n: int) -> Touch:
-        return Touch(f"full-{n % mailboxes}")
 
-    async with open_atomic_queues(measuring.url) as queues:
-        await fill(queues, make, commands=waiting, wave=1000)
-        if waiting:
-            filled = int(measuring.redis.info("memory")["used_memory"]) - empty
-            measuring.note(f"pending in {where}", "bytes in Redis", filled / waiting, commands)
-        await measuring.beside_floor(
-            SENT.format(where), 16, work, lambda: fill(queues, make, commands=work), commands
+async def to_asleep(measuring: Measuring, others: int) -> None:
+    """Commands to some of the entities that no pod has, which are a state in Redis; each is met once."""
+    commands = measuring.size(500, 20)
+    exist, handled = await _have_asleep(measuring, others), Handled()
+    chosen = iter(random.Random(others).sample(range(exist), min(exist, commands * LAPS)))
+    async with open_pod(measuring.url, handled) as queues:
+        await _laps(
+            measuring,
+            TO_ASLEEP,
+            commands,
+            lambda: spread(queues, handled, lambda _: Reserve(f"other-{next(chosen)}"), commands=commands),
+            others,
         )
-        await fill(queues, make, commands=skipped * 2)
-    costs: list[Cost] = []
-    handled, over = Handled(), trio.Event()
-
-    def begin() -> None:
-        costs.append(measuring.so_far())
-        handled.after(work, end)
-
-    def end() -> None:
-        costs.append(measuring.so_far())
-        over.set()
-
-    before = await measuring.floor(16)
-    handled.after(skipped, begin)  # not what a pod does when it starts
-    async with open_pod(measuring.url, handled, drain=Drain(soft=0.0)):
-        await over.wait()
-    one = (costs[1] - costs[0]).of_one(work)
-    measuring.note_beside(HANDLED.format(where), 16, one, (before, await measuring.floor(16)), commands)
+        measuring.end()
 
 
-async def delayed(measuring: Measuring, commands: int) -> None:
-    """Commands beside others that are put off for an hour; then more of those."""
-    waiting, work = measuring.size(commands, min(commands, 200)), measuring.size(10_000, 400)
+async def beside_asleep(measuring: Measuring, others: int) -> None:
+    """A first command to new entities, beside those that no pod has."""
+    commands = measuring.size(500, 50)
+    await _have_asleep(measuring, others)
     handled = Handled()
     async with open_pod(measuring.url, handled) as queues:
-        await _put_off(queues, waiting)
-        await measuring.beside_floor(
-            BESIDE_DELAYED, 16, work, lambda: seed(queues, handled, commands=work), commands
+        names = (f"new-{n}" for n in range(10**9))
+        await _laps(
+            measuring,
+            NEW_BESIDE_ASLEEP,
+            commands,
+            lambda: spread(queues, handled, lambda _: Reserve(next(names)), commands=commands),
+            others,
         )
-        more = measuring.size(5000, 200)
-        await measuring.beside_floor(PUT_OFF, 16, more, lambda: _put_off(queues, more), commands)
+        measuring.end()
+
+
+async def _have_asleep(measuring: Measuring, others: int) -> int:
+    exist = measuring.size(others, min(others, WAVE))
+    handled = Handled()
+    # By pods of the usual size, one after another: one that leaves lets go of some thousand entities a second.
+    for first in range(0, exist, PODFUL):
+        some = min(PODFUL, exist - first)
+        async with open_pod(measuring.url, handled) as queues:
+            await stocked(queues, handled, entities=some, first=first, name="other")
+    return exist
+
+
+async def sent(measuring: Measuring, pending: int, mailboxes: int) -> None:
+    """Sends to mailboxes in which much is waiting already, with no pod there; they grow with each lap."""
+    commands = measuring.size(2000, 200)
+    where = _where(mailboxes)
+    async with open_atomic_queues(measuring.url) as queues:
+        # At any size: what runs for the first time in a process costs something else.
+        await fill(queues, lambda n: Count(f"other-{n % mailboxes}"), commands=commands)
+        await _have_pending(measuring, queues, pending, mailboxes)
+        await _laps(
+            measuring,
+            SENT.format(where),
+            commands,
+            lambda: fill(queues, _to(mailboxes), commands=commands),
+            pending,
+        )
+
+
+async def handled_first(measuring: Measuring, pending: int, mailboxes: int) -> None:
+    """Has a pod handle the first of what waits in some mailboxes, a new pod each lap."""
+    skipped, commands = measuring.size(500, 100), measuring.size(2000, 200)
+    handled = Handled()
+    costs: list[Cost] = []
+    async with open_atomic_queues(measuring.url) as queues:
+        await _have_pending(measuring, queues, pending, mailboxes)
+
+        async def one() -> Cost:
+            # So many come at any size, and none but the smallest would need them.
+            await fill(queues, _to(mailboxes), commands=skipped + 2 * commands)
+            costs.clear()
+            over = trio.Event()
+
+            def begin() -> None:
+                costs.append(measuring.from_here())
+                handled.after(commands, end)
+
+            def end() -> None:
+                costs.append(measuring.so_far())
+                over.set()
+
+            handled.after(skipped, begin)  # not what a pod does when it starts
+            async with open_pod(measuring.url, handled, drain=Drain(soft=0.0)):
+                await over.wait()
+            return (costs[1] - costs[0]).of_one(commands)
+
+        await _laps_of_cost(measuring, HANDLED.format(_where(mailboxes)), one, pending)
+
+
+async def _have_pending(measuring: Measuring, queues: AtomicQueues, pending: int, mailboxes: int) -> None:
+    waiting = measuring.size(pending, min(pending, 400))
+    before = int(measuring.redis.info("memory")["used_memory"])
+    await fill(queues, _to(mailboxes), commands=waiting)
+    if waiting:
+        filled = int(measuring.redis.info("memory")["used_memory"]) - before
+        measuring.note(f"pending in {_where(mailboxes)}", "bytes in Redis", filled / waiting, pending)
+
+
+def _where(mailboxes: int) -> str:
+    return "one mailbox" if mailboxes == 1 else f"{mailboxes} mailboxes"
+
+
+def _to(mailboxes: int) -> Callable[[int], Touch]:
+    return lambda n: Touch(f"full-{n % mailboxes}")
+
+
+async def beside_delayed(measuring: Measuring, others: int) -> None:
+    """Commands beside others that are put off for an hour."""
+    commands = measuring.size(2000, 200)
+    handled = Handled()
+    async with open_pod(measuring.url, handled) as queues:
+        await _put_off(queues, measuring.size(others, min(others, 200)))
+        await _laps(
+            measuring, BESIDE_DELAYED, commands, lambda: seed(queues, handled, commands=commands), others
+        )
+        measuring.end()
+
+
+async def put_off(measuring: Measuring, others: int) -> None:
+    """Commands that are put off, beside others that are; these grow with each lap."""
+    commands = measuring.size(2000, 200)
+    async with open_pod(measuring.url, Handled()) as queues:
+        await _put_off(queues, measuring.size(others, min(others, 200)))
+        await _laps(measuring, PUT_OFF, commands, lambda: _put_off(queues, commands), others)
+        measuring.end()
 
 
 async def _put_off(queues: AtomicQueues, commands: int) -> None:
@@ -188,6 +266,31 @@ async def _put_off(queues: AtomicQueues, commands: int) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(200):
             nursery.start_soon(send)
+
+
+async def _laps(
+    measuring: Measuring, what: str, commands: int, work: Callable[[], Awaitable[object]], at: At
+) -> None:
+    async def one() -> Cost:
+        return await measuring.cost_of(work(), commands)
+
+    await _laps_of_cost(measuring, what, one, at)
+
+
+async def _laps_of_cost(measuring: Measuring, what: str, one: Callable[[], Awaitable[Cost]], at: At) -> None:
+    """Measures laps, and tells the speed of all as a share of the floor's, which is run before and after them."""
+    count = measuring.size(LAPS, 2)
+    floors: list[Cost] = []
+    costs: list[Cost] = []
+    async for lap in measuring.laps(count):
+        if lap == 0:
+            floors.append(await measuring.floor(16))
+        costs.append(await one())
+        measuring.note_cost(what, costs[-1], at)
+        if lap == count - 1:
+            floors.append(await measuring.floor(16))
+            seconds = statistics.median(cost.seconds for cost in costs)
+            measuring.note(what, "of B16", statistics.mean(floor.seconds for floor in floors) / seconds, at)
 
 
 async def start_and_leave(measuring: Measuring) -> None:
@@ -231,21 +334,3 @@ async def hand_on(measuring: Measuring) -> None:
     measuring.note("a pod leaves, entities have work", "s", took, entities)
     measuring.note("a pod leaves, entities have work", "entities/s", entities / took, entities)
     measuring.note("a pod leaves, entities have work", "% have a pod again", owned / entities * 100, entities)
-
-
-def derive(figures: Figures) -> None:
-    """Compares each size with the smallest one at which the work is of the same kind, round by round."""
-    for what in dict.fromkeys(key.what for key in figures if key.unit == PROCESSOR_TIME):
-        sizes = [key.at for key in figures if (key.what, key.unit) == (what, PROCESSOR_TIME)]
-        if what == TO_AWAKE:
-            sizes = [size for size in sizes if size != 1]
-        if len(sizes) > 1:
-            _compare(figures, what, sizes)
-
-
-def _compare(figures: Figures, what: str, sizes: Sequence[object]) -> None:
-    first = figures.values(Key(what, PROCESSOR_TIME, sizes[0]))  # type: ignore[arg-type]
-    for size in sizes[1:]:
-        values = figures.values(Key(what, PROCESSOR_TIME, size))  # type: ignore[arg-type]
-        for value, smallest in zip(values, first, strict=False):
-            figures.add(Key(what, OF_SMALLEST, size), value / smallest)  # type: ignore[arg-type]

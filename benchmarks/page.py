@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bars import bar_of
-from benchmarks.figures import At, Figures, Key, Spread
+from benchmarks.figures import OF_SMALLEST, At, Figures, Key, Spread
 from benchmarks.report import number, size
 from benchmarks.server import ROOT
 
@@ -23,7 +23,7 @@ COLUMNS = {
     "of B16": "of its floor",
     "processor time, of B1's": "processor time, floor = 1",
     "processor time, of B16's": "processor time, floor = 1",
-    "processor time, of the smallest's": "processor time, smallest = 1",
+    OF_SMALLEST: "processor time, smallest = 1",
 }
 """Unit -> the column that has it, where that is not the unit's name."""
 

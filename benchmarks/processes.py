@@ -1,7 +1,8 @@
 """Processes of the benchmarks: started, asked for their processor time, and ended however their parent ends.
 
-Each holds its stdin open for its parent: a line on it is answered with the processor time used so far, and its end is
-the end of the process.  A plain thread does that, which sleeps in its read and costs nothing while nobody asks.
+Each holds its stdin open for its parent: a line on it asks for the processor time used so far, or says that it is this
+process' turn, and its end is the end of the process.  A plain thread does that, which sleeps in its read and costs
+nothing while nobody asks.
 """
 
 import os
@@ -14,6 +15,11 @@ from contextlib import asynccontextmanager
 
 import trio
 
+TURN = "turn"
+"""What the parent says to a process that has asked for it."""
+
+_turns = threading.Semaphore(0)
+
 
 def serve_parent() -> None:
     """Answers the parent, and ends this process with it."""
@@ -21,9 +27,17 @@ def serve_parent() -> None:
 
 
 def _serve() -> None:
-    for _ in sys.stdin:
-        say(f"cpu {time.process_time()}")
+    for line in sys.stdin:
+        if line.strip() == TURN:
+            _turns.release()
+        else:
+            say(f"cpu {time.process_time()}")
     os._exit(1)
+
+
+async def wait_turn() -> None:
+    """Waits until the parent says that it is this process' turn."""
+    await trio.to_thread.run_sync(_turns.acquire, abandon_on_cancel=True)
 
 
 def say(line: str) -> None:

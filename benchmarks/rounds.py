@@ -2,8 +2,12 @@
 
 Each measurement has a process and a redis-server of its own.  With a second tree, both trees measure one thing right
 after each other, in turns the one and the other first.
+
+What is compared with its smallest size has that one beside it, in another process with another server, and the two
+go lap by lap: the machine is another one a second later, and a lap and its neighbour have met the same.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -17,7 +21,8 @@ from typing import Any
 import attrs
 
 from benchmarks import TREE_VARIABLE
-from benchmarks.figures import Figures, Key
+from benchmarks.figures import OF_SMALLEST, At, Figures, Key
+from benchmarks.processes import TURN
 from benchmarks.server import ROOT, RedisServer
 
 PATIENCE = 900.0
@@ -32,11 +37,13 @@ class Step:
         function: Its name, with its module's: `table.throughput`.
         options: Its keyword arguments.
         rounds: How often at most: what takes a minute need not be measured ten times.
+        smallest: The options of the size that it is compared with, lap by lap; None: it is not.
     """
 
     function: str
     options: Mapping[str, Any] = attrs.field(factory=dict)
     rounds: int | None = None
+    smallest: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
         return " ".join(
@@ -79,20 +86,90 @@ def measure(
                         tree.add(part, key, value)
 
 
-def _run(step: Step, tree: Tree, *, quick: bool) -> Iterator[tuple[Key, float]]:
-    with RedisServer() as server, _child(step, tree, server.url, quick=quick) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
+Told = tuple[Key, float]
+
+
+def _run(step: Step, tree: Tree, *, quick: bool) -> Iterator[Told]:
+    if step.smallest is None:
+        with _open(step.function, step.options, tree, quick=quick, turns=False) as child:
+            yield from child.figures()
+        return
+    with (
+        _open(step.function, step.options, tree, quick=quick, turns=True) as child,
+        _open(step.function, step.smallest, tree, quick=quick, turns=True) as smallest,
+    ):
+        pair = (child, smallest)
+        for one in pair:  # until its first lap
+            yield from one.figures()
+        for lap in itertools.count():
+            if not all(one.asks for one in pair):
+                return
+            told: dict[Child, list[Told]] = {}
+            for one in pair if lap % 2 else reversed(pair):
+                one.go_on()
+                told[one] = list(one.figures())
+                yield from told[one]
+            yield from _compare(told[child], told[smallest])
+
+
+def _compare(told: Sequence[Told], smallest: Sequence[Told]) -> Iterator[Told]:
+    costs = _processor_times(told)
+    for (what, _), cost in _processor_times(smallest).items():
+        for (other, at), its in costs.items():
+            if other == what:
+                yield Key(what, OF_SMALLEST, at), its / cost
+
+
+def _processor_times(told: Sequence[Told]) -> dict[tuple[str, At], float]:
+    times: dict[tuple[str, At], float] = {}
+    for key, value in told:
+        if key.unit in ("client us", "Redis us") and not key.what.startswith("floor"):
+            times[key.what, key.at] = times.get((key.what, key.at), 0.0) + value
+    return times
+
+
+class Child:
+    """A measurement's process.  `asks`: it has asked for the turn of its next lap."""
+
+    def __init__(self, process: subprocess.Popen[str], name: str) -> None:
+        self._process, self._name = process, name
+        self.asks = False
+
+    def figures(self) -> Iterator[Told]:
+        """Reads what it tells until it asks for a turn or has ended."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
             told = json.loads(line)
+            if not told:
+                self.asks = True
+                return
             value = told.pop("value")
             yield Key(**told), value
-        if child.wait() != 0:
-            raise MeasurementFailed(f"{step.function} on {tree.path}: exit code {child.returncode}")
+        if self._process.wait() != 0:
+            raise MeasurementFailed(f"{self._name}: exit code {self._process.returncode}")
+
+    def go_on(self) -> None:
+        """Gives it its turn."""
+        assert self._process.stdin is not None
+        self.asks = False
+        self._process.stdin.write(f"{TURN}\n")
+        self._process.stdin.flush()
 
 
 @contextmanager
-def _child(step: Step, tree: Tree, url: str, *, quick: bool) -> Iterator[subprocess.Popen[str]]:
-    words = [url, "quick" if quick else "full", step.function, json.dumps(step.options)]
+def _open(
+    function: str, options: Mapping[str, Any], tree: Tree, *, quick: bool, turns: bool
+) -> Iterator[Child]:
+    sized, paced = "quick" if quick else "full", "turns" if turns else "alone"
+    with (
+        RedisServer() as server,
+        _process([server.url, sized, paced, function, json.dumps(options)], tree) as process,
+    ):
+        yield Child(process, f"{function} on {tree.path}")
+
+
+@contextmanager
+def _process(words: Sequence[str], tree: Tree) -> Iterator[subprocess.Popen[str]]:
     child = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.child", *words],
         cwd=ROOT,

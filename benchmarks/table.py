@@ -13,6 +13,7 @@ from benchmarks.workloads import (
     Reserve,
     Touch,
     hot,
+    in_turn,
     open_pod,
     seed,
     spinning,
@@ -77,10 +78,7 @@ async def redis_cpu(measuring: Measuring) -> None:
                 await queues.call(Ask("alone"))
 
         async def small_waves(make: Callable[[int], Command[Any]]) -> None:
-            for start in range(0, commands, SMALL_WAVE):
-                done = handled.expect(SMALL_WAVE)
-                await queues.send_many([make(n) for n in range(start, start + SMALL_WAVE)])
-                await done.wait()
+            await in_turn(queues, handled, make, commands=commands, wave=SMALL_WAVE)
 
         await ask()
         beside = measuring.beside_floor

@@ -187,9 +187,21 @@ async def wide(queues: AtomicQueues, handled: Handled, *, entities: int, name: s
     await spread(queues, handled, lambda n: Touch(f"{name}-{n}"), commands=entities)
 
 
-async def stocked(queues: AtomicQueues, handled: Handled, *, entities: int, name: str = "stock") -> None:
+async def stocked(
+    queues: AtomicQueues, handled: Handled, *, entities: int, first: int = 0, name: str = "stock"
+) -> None:
     """As `wide`, with a state that each command changes."""
-    await spread(queues, handled, lambda n: Reserve(f"{name}-{n}"), commands=entities)
+    await spread(queues, handled, lambda n: Reserve(f"{name}-{first + n}"), commands=entities)
+
+
+async def in_turn(
+    queues: AtomicQueues, handled: Handled, make: Callable[[int], Command[Any]], *, commands: int, wave: int
+) -> None:
+    """Sends in waves, each when the one before is handled: no entity is still at work when it gets more."""
+    for start in range(0, commands, wave):
+        done = handled.expect(wave)
+        await queues.send_many([make(n) for n in range(start, start + wave)])
+        await done.wait()
 
 
 async def spread(
