@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 
@@ -119,6 +120,8 @@ def become(standard: Sequence[int], args: Sequence[str], cwd: str, env: Mapping[
 if __name__ == "__main__":
     from trioqueue.cli import errors, group  # noqa: F401 - for those that are forked
 
+    for module in group.VERBS.values():
+        import_module(f"trioqueue.cli.{module}")
     gc.freeze()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, and for commands that run
     with socket.socket(fileno=int(sys.argv[1])) as asked:

@@ -87,7 +87,7 @@ async def why(url: str, folder: Path, entity: str = "lamp/a") -> str:
     """Asks, and writes ID for ids and TIME for durations; each has been checked to be there by that."""
     ran = await verb("why", entity, url=url, cwd=folder)
     assert (ran.code, ran.stderr) == (0, "")
-    said = re.sub(r"\b[0-9a-f]{12}-\d+\b", "ID", ran.stdout)
+    said = re.sub(r"\b[0-9a-f]{12}-[0-9a-f]{8}\b", "ID", ran.stdout)
     return re.sub(r"less than a second|\b\d+ (?:s|min|h|days)\b", "TIME", said).rstrip("\n")
 
 
