@@ -35,6 +35,7 @@ from trioqueue import (
     Rejected,
     Rejection,
     Retry,
+    StoreUnavailable,
     command,
     entity_id,
     open_atomic_queues,
@@ -43,10 +44,11 @@ from trioqueue import (
 from trioqueue.messages.codec import Codec
 from trioqueue.messages.event import event_from_wire, event_to_wire
 from trioqueue.runtime import listening
+from trioqueue.runtime.broadcast import MOST
 from trioqueue.runtime.incarnation import Incarnation
 from trioqueue.runtime.listening import Listeners
 from trioqueue.stores.memory.server import MemoryServer
-from trioqueue.stores.memory.store import trio_now_us
+from trioqueue.stores.memory.store import MemoryStore, trio_now_us
 
 POLICIES = {"lamp": EntityPolicy(idle_timeout=2, retry=Retry(attempts=2, wait_first=1, jitter=False))}
 
@@ -334,6 +336,28 @@ async def test_an_error_of_the_body_comes_out_as_itself(autojump_clock: MockCloc
                 raise KeyError
         await trio.sleep(0.1)
         assert not pod._instruments.active
+
+
+async def test_what_could_not_be_told_keeps_nothing_from_being_told(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More is waiting than one message takes when the store can't be reached."""
+    tell = MemoryStore.tell_events
+    gone = [StoreUnavailable("here", "it is gone")]
+
+    async def fail_once(store: MemoryStore, data: bytes) -> bool:
+        if gone:
+            raise gone.pop()
+        return await tell(store, data)
+
+    async with fleet() as (_, sender), watching(sender) as watcher:
+        monkeypatch.setattr(MemoryStore, "tell_events", fail_once)
+        await sender.send_many([Switch(str(n)) for n in range(MOST)])
+        await trio.sleep(1)
+        assert not watcher.seen
+        await sender.call(Switch("late"))
+        await trio.sleep(1)
+        assert [event.entity_id for event in watcher.seen if isinstance(event, CommandHandled)] == ["late"]
 
 
 async def test_an_older_answer_does_not_undo_a_hint(

@@ -1,9 +1,9 @@
 """Telling the fleet what happens in this pod, as long as anybody listens.
 
 It is an instrument that is switched on by those who listen: the store says so with each heartbeat, and by a hint when
-the first one comes.  An answer may be read after a hint that is newer than it; so what was asked before the last hint
-came counts for nothing, and the next heartbeat says it again.  What is to be told waits in memory for a moment and goes
-out many at a time, so no worker waits for it, and a command costs no request.
+the first one comes.  An answer may be read after a word that is newer than it; so what was asked before the newest one
+came, or was asked for, counts for nothing, and the next heartbeat says it again.  What is to be told waits in memory
+for a moment and goes out many at a time, so no worker waits for it, and a command costs no request.
 """
 
 import logging
@@ -51,7 +51,7 @@ class Broadcast(Instrument):
         self._store, self._codec, self._pod = store, codec, pod
         self._instruments = instruments
         self._types: frozenset[str] = frozenset()
-        self._hinted_at = -math.inf
+        self._known_at = -math.inf  # by `time.monotonic()`, when the newest word of it came or was asked for
         self._events: deque[Event] = deque(maxlen=KEPT)
         # How many there ever were: a listener sees by the numbers what it has missed.
         self._count = 0
@@ -62,16 +62,15 @@ class Broadcast(Instrument):
 
     def hinted(self, types: tuple[str, ...]) -> None:
         """Takes which types somebody wants to be told of from now on; none: nobody does."""
-        self._hinted_at = time.monotonic()
-        self._watched(types)
+        self._watched(types, time.monotonic())
 
     def answered(self, types: tuple[str, ...], asked_at: float) -> None:
         """Takes the same from an answer, and when it was asked for by `time.monotonic()`."""
-        if asked_at > self._hinted_at:
-            self._watched(types)
+        if asked_at > self._known_at:
+            self._watched(types, asked_at)
 
-    def _watched(self, types: tuple[str, ...]) -> None:
-        self._types = frozenset(types)
+    def _watched(self, types: tuple[str, ...], known_at: float) -> None:
+        self._types, self._known_at = frozenset(types), known_at
         self._instruments.switch(self, on=bool(types))
 
     async def run(self) -> None:
@@ -97,11 +96,13 @@ class Broadcast(Instrument):
             try:
                 heard = await self._store.tell_events(self._codec.dumps(told))
             except TrioqueueError as error:
+                lost = len(batch) + len(self._events)
+                self._events.clear()  # what stayed would never be sent: the news of it was
                 logger.warning(
                     "could not tell %d events: %s",
-                    len(batch),
+                    lost,
                     error,
-                    extra={"event": "events_lost", "count": len(batch)},
+                    extra={"event": "events_lost", "count": lost},
                 )
                 return
             if not heard:
