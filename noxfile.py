@@ -39,6 +39,10 @@ def without(*tests: str) -> list[str]:
     return [f"--ignore={one}" for one in tests]
 
 
+COMPILED = {"UV_COMPILE_BYTECODE": "1"}
+"""Has uv leave what it installs compiled, as pip does: else each of a thousand processes would compile it, for a second
+or two, and for ever where the surroundings say PYTHONDONTWRITEBYTECODE."""
+
 PARTS = {
     "redis_versions": [*SHARED_OUT, STORE_TESTS, *without(*CLOCKLESS_TESTS)],
     "simulation": [*SHARED_OUT, *CLOCKLESS_TESTS],
@@ -58,10 +62,7 @@ def group(name: str) -> list[str]:
 
 def install(session: nox.Session) -> None:
     """Installs the package as users do, and what its tests need."""
-    # Compiled, as pip leaves it and uv by itself does not: else each of a thousand processes would compile it for a
-    # second or two, and for ever where the surroundings say PYTHONDONTWRITEBYTECODE.
-    compiled = {"UV_COMPILE_BYTECODE": "1"}
-    session.install("-q", ".[cli,opentelemetry]", *group("tests"), env=compiled)
+    session.install("-q", ".[cli,opentelemetry]", *group("tests"), env=COMPILED)
 
 
 def run_all(session: nox.Session, runs: Sequence[Sequence[str]], **env: str) -> list[str]:
@@ -192,7 +193,7 @@ def bench(session: nox.Session) -> None:
 
     With arguments, as `-- table --rounds 3` or `-- --against ../other`, it does what they say and writes no page.
     """
-    session.install("-q", ".[cli]", *group("bench"))
+    session.install("-q", ".[cli]", *group("bench"), env=COMPILED)
     if session.posargs:
         session.run("python", "-m", "benchmarks", *session.posargs)
         return

@@ -15,7 +15,6 @@ from benchmarks.measuring import Cost, Measuring
 from benchmarks.processes import open_process
 from benchmarks.rounds import Step
 from benchmarks.workloads import (
-    Count,
     Handled,
     Reserve,
     Sleep,
@@ -32,7 +31,7 @@ from benchmarks.workloads import (
 from trioqueue import AtomicQueues, Drain, open_atomic_queues
 
 ENTITIES = (1, 100, 10_000, 100_000)
-PENDING = (0, 10_000, 100_000, 1_000_000)
+PENDING = (0, 100_000, 1_000_000)
 DELAYED = (0, 100_000)
 LAPS = 9
 WAVE = 200
@@ -131,7 +130,7 @@ async def to_asleep(measuring: Measuring, others: int) -> None:
     """Commands to some of the entities that no pod has, which are a state in Redis; each is met once."""
     commands = measuring.size(500, 20)
     exist, handled = await _have_asleep(measuring, others), Handled()
-    chosen = iter(random.Random(others).sample(range(exist), min(exist, commands * LAPS)))
+    chosen = iter(random.Random(others).sample(range(exist), min(exist, commands * (1 + LAPS))))
     async with open_pod(measuring.url, handled) as queues:
         await _laps(
             measuring,
@@ -172,13 +171,18 @@ async def _have_asleep(measuring: Measuring, others: int) -> int:
 
 
 async def sent(measuring: Measuring, pending: int, mailboxes: int) -> None:
-    """Sends to mailboxes in which much is waiting already, with no pod there; they grow with each lap."""
+    """Sends to mailboxes in which much is waiting already, with no pod there.
+
+    They grow with each lap, the smallest to 20,000.
+    """
     commands = measuring.size(2000, 200)
     where = _where(mailboxes)
+    before = int(measuring.redis.info("memory")["used_memory"])
     async with open_atomic_queues(measuring.url) as queues:
-        # At any size: what runs for the first time in a process costs something else.
-        await fill(queues, lambda n: Count(f"other-{n % mailboxes}"), commands=commands)
-        await _have_pending(measuring, queues, pending, mailboxes)
+        waiting = await _have_pending(measuring, queues, pending, mailboxes)
+        if waiting:
+            filled = int(measuring.redis.info("memory")["used_memory"]) - before
+            measuring.note(f"pending in {where}", "bytes in Redis", filled / waiting, pending)
         await _laps(
             measuring,
             SENT.format(where),
@@ -189,7 +193,10 @@ async def sent(measuring: Measuring, pending: int, mailboxes: int) -> None:
 
 
 async def handled_first(measuring: Measuring, pending: int, mailboxes: int) -> None:
-    """Has a pod handle the first of what waits in some mailboxes, a new pod each lap."""
+    """Has a pod handle the first of what waits in some mailboxes, a new pod each lap.
+
+    As many more are sent before, at any size, so that the smallest has enough; some of them stay.
+    """
     skipped, commands = measuring.size(500, 100), measuring.size(2000, 200)
     handled = Handled()
     costs: list[Cost] = []
@@ -197,7 +204,6 @@ async def handled_first(measuring: Measuring, pending: int, mailboxes: int) -> N
         await _have_pending(measuring, queues, pending, mailboxes)
 
         async def one() -> Cost:
-            # So many come at any size, and none but the smallest would need them.
             await fill(queues, _to(mailboxes), commands=skipped + 2 * commands)
             costs.clear()
             over = trio.Event()
@@ -218,13 +224,11 @@ async def handled_first(measuring: Measuring, pending: int, mailboxes: int) -> N
         await _laps_of_cost(measuring, HANDLED.format(_where(mailboxes)), one, pending)
 
 
-async def _have_pending(measuring: Measuring, queues: AtomicQueues, pending: int, mailboxes: int) -> None:
+async def _have_pending(measuring: Measuring, queues: AtomicQueues, pending: int, mailboxes: int) -> int:
     waiting = measuring.size(pending, min(pending, 400))
-    before = int(measuring.redis.info("memory")["used_memory"])
+    # In waves of the usual size: after larger ones Redis' Lua has a larger heap to look after.
     await fill(queues, _to(mailboxes), commands=waiting)
-    if waiting:
-        filled = int(measuring.redis.info("memory")["used_memory"]) - before
-        measuring.note(f"pending in {_where(mailboxes)}", "bytes in Redis", filled / waiting, pending)
+    return waiting
 
 
 def _where(mailboxes: int) -> str:
@@ -278,16 +282,22 @@ async def _laps(
 
 
 async def _laps_of_cost(measuring: Measuring, what: str, one: Callable[[], Awaitable[Cost]], at: At) -> None:
-    """Measures laps, and tells the speed of all as a share of the floor's, which is run before and after them."""
+    """Measures laps, and tells the speed of all as a share of the floor's, which is run before and after them.
+
+    A lap before them is not told: what runs for the first time in a process costs something else, and the smallest
+    size has run nothing yet.
+    """
     count = measuring.size(LAPS, 2)
     floors: list[Cost] = []
     costs: list[Cost] = []
-    async for lap in measuring.laps(count):
+    async for lap in measuring.laps(1 + count):
         if lap == 0:
+            await one()
             floors.append(await measuring.floor(16))
+            continue
         costs.append(await one())
         measuring.note_cost(what, costs[-1], at)
-        if lap == count - 1:
+        if lap == count:
             floors.append(await measuring.floor(16))
             seconds = statistics.median(cost.seconds for cost in costs)
             measuring.note(what, "of B16", statistics.mean(floor.seconds for floor in floors) / seconds, at)

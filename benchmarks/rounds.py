@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from benchmarks.processes import TURN
 from benchmarks.server import ROOT, RedisServer
 
 PATIENCE = 900.0
-"""Seconds for one measurement; the longest takes about a minute."""
+"""Seconds for one measurement, or for a pair of them; the longest takes about a minute."""
 
 
 @attrs.frozen
@@ -46,9 +46,11 @@ class Step:
     smallest: Mapping[str, Any] | None = None
 
     def __str__(self) -> str:
-        return " ".join(
-            [self.function.partition(".")[2], *(f"{name}={value}" for name, value in self.options.items())]
-        )
+        words = [
+            self.function.partition(".")[2],
+            *(f"{name}={value}" for name, value in self.options.items()),
+        ]
+        return " ".join(words if self.smallest is None else [*words, "beside the smallest"])
 
 
 class MeasurementFailed(Exception):
@@ -102,8 +104,10 @@ def _run(step: Step, tree: Tree, *, quick: bool) -> Iterator[Told]:
         for one in pair:  # until its first lap
             yield from one.figures()
         for lap in itertools.count():
-            if not all(one.asks for one in pair):
+            if not any(one.asks for one in pair):
                 return
+            if not all(one.asks for one in pair):
+                raise MeasurementFailed(f"{step.function} on {tree.path}: one of a pair has more laps")
             told: dict[Child, list[Told]] = {}
             for one in pair if lap % 2 else reversed(pair):
                 one.go_on()
@@ -152,8 +156,9 @@ class Child:
         """Gives it its turn."""
         assert self._process.stdin is not None
         self.asks = False
-        self._process.stdin.write(f"{TURN}\n")
-        self._process.stdin.flush()
+        with suppress(BrokenPipeError):  # it has ended, which is seen as its figures are read
+            self._process.stdin.write(f"{TURN}\n")
+            self._process.stdin.flush()
 
 
 @contextmanager
@@ -170,19 +175,18 @@ def _open(
 
 @contextmanager
 def _process(words: Sequence[str], tree: Tree) -> Iterator[subprocess.Popen[str]]:
-    child = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-m", "benchmarks.child", *words],
         cwd=ROOT,
         env={**os.environ, TREE_VARIABLE: str(tree.path)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-    )
-    too_long = threading.Timer(PATIENCE, child.kill)
-    too_long.start()
-    try:
-        yield child
-    finally:
-        too_long.cancel()
-        child.kill()
-        child.wait()
+    ) as child:
+        too_long = threading.Timer(PATIENCE, child.kill)
+        too_long.start()
+        try:
+            yield child
+        finally:
+            too_long.cancel()
+            child.kill()

@@ -197,11 +197,12 @@ async def stocked(
 async def in_turn(
     queues: AtomicQueues, handled: Handled, make: Callable[[int], Command[Any]], *, commands: int, wave: int
 ) -> None:
-    """Sends in waves, each when the one before is handled: no entity is still at work when it gets more."""
+    """Sends in waves, each when the one before is handled: an entity that gets more has at most a commit under way."""
     for start in range(0, commands, wave):
         done = handled.expect(wave)
         await queues.send_many([make(n) for n in range(start, start + wave)])
         await done.wait()
+    await queues.wait_settled()
 
 
 async def spread(

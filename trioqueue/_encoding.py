@@ -22,9 +22,9 @@ _STEP = 0x9E3779B1
 """What is added for the next id: odd, so that 2³² of them differ, and by the golden ratio, so that neighbours differ in
 most digits (Knuth, The Art of Computer Programming, volume 3, 6.4).
 
-Redis' Lua keeps each string in a table, by a hash of about 32 of its characters whatever its length.  The commands of
-one moment are alike but for their ids; with ids that were counted, thousands had one hash, and to send many took Redis
-three times as long.
+Redis' Lua keeps each string in a table, by a hash of about 32 of its characters whatever its length.  Commands of one
+moment are often alike but for their ids; counted ones gave thousands one hash, and to send many short ones took Redis
+two to three times as long.  Beyond 256 bytes the hash may miss these digits; by then payloads mostly differ themselves.
 """
 
 

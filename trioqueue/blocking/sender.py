@@ -65,7 +65,7 @@ class Sender:
         self._instruments = instruments
         self._delivery = Delivery(links, keys, client)
         self._answers = Answers(links, keys, client)
-        # Counts ids, so it is used under the lock only.
+        # Makes ids, so it is used under the lock only.
         self._encoder = Encoder(codec, policies, client)
         self._encoding = threading.Lock()
 
