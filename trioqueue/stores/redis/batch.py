@@ -26,7 +26,14 @@ from trioqueue.stores.contract import (
 from trioqueue.stores.redis.commit_load import CommitLoad
 from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.layout import DECLINE_US
-from trioqueue.stores.redis.replies import REFUSALS, send_answer, send_claim_answer, user_error, words_of
+from trioqueue.stores.redis.replies import (
+    REFUSALS,
+    answers_of,
+    send_answer,
+    send_claim_answer,
+    user_error,
+    words_of,
+)
 from trioqueue.stores.redis.scripts import Script, script
 from trioqueue.stores.redis.send_load import SendLoad
 from trioqueue.stores.redis.transport import Transport
@@ -218,7 +225,7 @@ class Batcher:
             self._send_failed(sections, reply)
             return
         words = words_of(reply)
-        claims = dict(zip(wished, map(send_claim_answer, words[len(sections) :]), strict=True))
+        claims = dict(zip(wished, map(send_claim_answer, answers_of(words[len(sections) :])), strict=True))
         for section, word in zip(sections, words, strict=False):
             if section.wishes:
                 section.claims(claims[wish.entity] for wish in section.wishes)
@@ -304,8 +311,7 @@ class Batcher:
 
     def _answered(self, sections: Sequence[MemberSection], answer: object) -> None:
         if isinstance(answer, list):
-            answers = cast("list[object]", answer)
-            for section, one in zip(sections, answers, strict=True):
+            for section, one in zip(sections, answers_of(cast("list[object]", answer)), strict=True):
                 section.answer(one)
             return
         if isinstance(answer, Exception):

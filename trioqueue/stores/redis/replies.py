@@ -221,8 +221,39 @@ def send_answer(group: Group, word: bytes) -> bool | Exception:
     return True
 
 
+_LAYOUTS = {b"CLAIMED": (10, 2), b"EMPTY": (2, 0), b"BACKOFF": (2, 0), b"NEXT": (2, 2)}
+"""Words with which more belongs: how many parts they have with them, and how many lists behind those."""
+
+
+def answers_of(flat: list[Any]) -> list[Any]:
+    """Takes apart what a script says of several sections in one list: a word of each, or a list that begins with it."""
+    answers: list[Any] = []
+    at, end = 0, len(flat)
+    while at < end:
+        layout = _LAYOUTS.get(flat[at])
+        if layout is None:
+            answers.append(flat[at])
+            at += 1
+            continue
+        parts, lists = layout
+        answer = flat[at : at + parts]
+        at += parts
+        for _ in range(lists):
+            first = at + 1
+            at = first + flat[at]
+            answer.append(flat[first:at])
+        answers.append(answer)
+    return answers
+
+
 def claim_answer(answer: Any) -> ClaimAnswer:
     """Reads what claim says of one entity."""
+    if answer == b"PAUSED":
+        return Paused()
+    if answer == b"LATER":
+        return Later()
+    if answer == b"NOT_YOURS":
+        return NotYours()
     match answer[0]:
         case b"CLAIMED":
             _, epoch, done, now, version, state, attempts, crashes, proven, unknown, cancels, batch = answer
@@ -241,15 +272,9 @@ def claim_answer(answer: Any) -> ClaimAnswer:
             )
         case b"EMPTY":
             return Empty(int(answer[1]))
-        case b"BACKOFF":
-            return Backoff(answer[1] / 1e6)
-        case b"PAUSED":
-            return Paused()
-        case b"LATER":
-            return Later()
         case _:
-            assert answer[0] == b"NOT_YOURS", answer
-            return NotYours()
+            assert answer[0] == b"BACKOFF", answer
+            return Backoff(answer[1] / 1e6)
 
 
 def inspection(answer: Any) -> Inspection:
@@ -339,12 +364,12 @@ def counters(meta: dict[bytes, bytes]) -> tuple[int, int, int]:
 
 def send_claim_answer(answer: Any) -> SendClaimAnswer:
     """Reads what a send says of one wish."""
-    return NotClaimed() if answer[0] == b"NOT_CLAIMED" else claim_answer(answer)
+    return NotClaimed() if answer == b"NOT_CLAIMED" else claim_answer(answer)
 
 
 def commit_answer(answer: Any) -> CommitAnswer:
     """Reads what commit says of one section."""
-    if answer == b"NEXT":
+    if answer == b"ON":
         return GOES_ON
     if answer == b"PARKED":
         return PARKED

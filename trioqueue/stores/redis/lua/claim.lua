@@ -10,7 +10,7 @@
 -- ARGV[…] for each section: name, have (version of the state it holds), fetch (commands wanted), eager (1:
 --         its worker is told of what comes while it is awake)
 --
--- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section
+-- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section, all in one list (flat)
 --   {CLAIMED, epoch, done, now_us, state's version or "", state | 1 (not modified) | nil, attempts, crashes,
 --    proven (1: a pod died with it alone in hand), unknown_us, ids of cancelled commands, commands ("accepted_us envelope")}
 --   {EMPTY, epoch} | {BACKOFF, us} | {LATER} | {NOT_YOURS} | {PAUSED}
@@ -27,4 +27,4 @@ for i = 0, (#KEYS - 6) / 3 - 1 do
     answers[i + 1] = begin(x, incarnation, ARGV[5 + 4 * i], tonumber(ARGV[6 + 4 * i]), now)
     keep_floor()
 end
-return answers
+return flat(answers)

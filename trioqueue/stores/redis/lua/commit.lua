@@ -30,8 +30,8 @@
 --         withdrawn: how many; for each: name, number of its e, number of later, number of its result key, id, outcome,
 --         keep_ms
 --
--- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section, in a list unless it is one word
---   of the only section, {NEXT, now_us (0 without commands), ids of cancelled commands, commands} | NEXT (neither of both)
+-- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section, all in one list (flat) unless it
+--   is one word of the only section, {NEXT, now_us (0 without commands), ids of cancelled commands, commands} | ON (neither)
 --   | PARKED | {BACKOFF, us} | PAUSED | FENCED | TOO_LARGE (the state or a child is; nothing of the section stands)
 -- Keeps I1 I2 I3 I5 I8 I13 I14
 local incarnation, generation = ARGV[2], ARGV[3]
@@ -268,7 +268,7 @@ while at <= #ARGV do
             answer = { 'NEXT', time_us(), ids or {}, commands }
         else
             redis.call('HSET', E, 'done', reached)
-            answer = ids and { 'NEXT', 0, ids, {} } or 'NEXT'
+            answer = ids and { 'NEXT', 0, ids, {} } or 'ON'
         end
     end
     if following > #ARGV and #answers == 0 and type(answer) == 'string' then
@@ -277,4 +277,4 @@ while at <= #ARGV do
     answers[#answers + 1] = answer
     at = following
 end
-return answers
+return flat(answers)

@@ -22,7 +22,7 @@
 -- ARGV[…] wishes       until the end, for each: number of its entity, fetch (commands wanted with a claim), have (version
 --                      of the state it holds), eager (as claim has it)
 --
--- Returns, in a list unless it is one word, {for each group: OK | DUPLICATE | TOO_LARGE (a command of it is; its number stays open) | FULL name (of the
+-- Returns, in one list (flat) unless it is one word, {for each group: OK | DUPLICATE | TOO_LARGE (a command of it is; its number stays open) | FULL name (of the
 --   first mailbox that is; likewise) | KNOWN id (that of the first command with this key, maybe its own; it counts as
 --   taken), for each wish: what claim answers | NOT_CLAIMED}
 -- Keeps I3 I4 I5 I6 I13
@@ -250,4 +250,4 @@ end
 if #words == 1 then
     return words[1] -- Redis is slow to make a list of it
 end
-return words
+return wished and flat(words) or words
