@@ -39,6 +39,22 @@ async def test_a_pod_that_cannot_be_started_anew_is_tried_again(
     assert not child.failed()
 
 
+async def test_what_a_pod_said_before_it_died_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ended before its parent came to listen."""
+
+    async def come_too_late(_child: Child, _stream: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(Child, "_listen", come_too_late)
+    write(tmp_path / "pod", f"{SERVES}exit 0\n")
+    child = Child("shop-1", [str(tmp_path / "pod")], {})
+    with trio.fail_after(PATIENCE):
+        await child.keep(until_done=True)
+    assert child.served
+
+
 async def test_one_that_could_never_be_started_ends_the_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

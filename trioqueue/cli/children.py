@@ -110,6 +110,7 @@ class Child:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._listen, stream)
                     self.code = await process.wait()
+                    self._hear_last(stream)
                     nursery.cancel_scope.cancel()
             finally:
                 process.kill()  # does nothing where it has ended
@@ -132,6 +133,11 @@ class Child:
                 ours.close()
                 raise
         return process, trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+
+    def _hear_last(self, stream: trio.SocketStream) -> None:
+        """Takes what a process said before it ended, where that was so soon that nobody has listened yet."""
+        with suppress(OSError):  # nothing more
+            self.served |= bool(os.read(stream.socket.fileno(), len(READY)))
 
     async def _listen(self, stream: trio.SocketStream) -> None:
         with suppress(trio.BrokenResourceError):
