@@ -49,8 +49,8 @@ MUTANTS: dict[str, Change] = {
         "if h[1] ~= incarnation or",
     ),
     "claim by anybody": (
-        "if h[1] ~= incarnation then\n        return { 'NOT_YOURS' }",
-        "if not h[1] then\n        return { 'NOT_YOURS' }",
+        "if h[1] ~= incarnation then\n        return 'NOT_YOURS'",
+        "if not h[1] then\n        return 'NOT_YOURS'",
     ),
     "claim under the old epoch": (
         "math.max(tonumber(h[2] or 0) + 1, epoch_floor + 1, now)",

@@ -1,4 +1,4 @@
-"""What Redis answers to the requests of a command is one flat list, which it writes at once."""
+"""What Redis answers to the requests of a command is a flat list, which it need not write in pieces."""
 
 import pytest
 from lamps import Switch

@@ -222,7 +222,7 @@ def send_answer(group: Group, word: bytes) -> bool | Exception:
 
 
 _LAYOUTS = {b"CLAIMED": (10, 2), b"EMPTY": (2, 0), b"BACKOFF": (2, 0), b"NEXT": (2, 2)}
-"""Words with which more belongs: how many parts they have with them, and how many lists behind those."""
+"""Words with which more belongs, as the scripts say: how many parts, the word among them, and how many lists behind."""
 
 
 def answers_of(flat: list[Any]) -> list[Any]:
@@ -243,6 +243,7 @@ def answers_of(flat: list[Any]) -> list[Any]:
             at = first + flat[at]
             answer.append(flat[first:at])
         answers.append(answer)
+    assert at == end, flat[:1]
     return answers
 
 

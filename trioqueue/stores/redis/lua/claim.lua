@@ -1,5 +1,5 @@
 -- Begins with entities that were assigned to a pod: each gets a new epoch and answers its state and first commands.
--- include: common fetch marked begin
+-- include: common fetch marked begin flat
 --
 -- Takes nothing out of a mailbox, and leaves the entity in wake: a claim that runs late must not hide work.
 -- Sections run in turn and are answered each for itself.
@@ -13,7 +13,7 @@
 -- Returns one word for the call, GENERATION | WAIT | UNREGISTERED, or for each section, all in one list (flat)
 --   {CLAIMED, epoch, done, now_us, state's version or "", state | 1 (not modified) | nil, attempts, crashes,
 --    proven (1: a pod died with it alone in hand), unknown_us, ids of cancelled commands, commands ("accepted_us envelope")}
---   {EMPTY, epoch} | {BACKOFF, us} | {LATER} | {NOT_YOURS} | {PAUSED}
+--   {EMPTY, epoch} | {BACKOFF, us} | LATER | NOT_YOURS | PAUSED
 -- Keeps I5 I6 I7 I11 I13 I16
 local incarnation, generation = ARGV[2], ARGV[3]
 local no = refused(generation, incarnation)

@@ -277,4 +277,5 @@ while at <= #ARGV do
     answers[#answers + 1] = answer
     at = following
 end
+-- include: flat
 return flat(answers)

@@ -22,9 +22,9 @@
 -- ARGV[…] wishes       until the end, for each: number of its entity, fetch (commands wanted with a claim), have (version
 --                      of the state it holds), eager (as claim has it)
 --
--- Returns, in one list (flat) unless it is one word, {for each group: OK | DUPLICATE | TOO_LARGE (a command of it is; its number stays open) | FULL name (of the
---   first mailbox that is; likewise) | KNOWN id (that of the first command with this key, maybe its own; it counts as
---   taken), for each wish: what claim answers | NOT_CLAIMED}
+-- Returns, in one list (flat) unless it is one word, for each group OK | DUPLICATE | TOO_LARGE (a command of it is; its
+--   number stays open) | FULL name (of the first mailbox that is; likewise) | KNOWN id (that of the first command with
+--   this key, maybe its own; it counts as taken), then for each wish what claim answers | NOT_CLAIMED
 -- Keeps I3 I4 I5 I6 I13
 local PRODUCER, GAPS = KEYS[7], KEYS[8]
 local told_low, incarnation, generation = tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -231,7 +231,7 @@ if seldom then
             queue(x, x.mode, x.owner, mine, now)
         end
         if x.fetch then
-            words[#words + 1] = claimable and begin(x, mine, x.have, x.fetch, now) or { 'NOT_CLAIMED' }
+            words[#words + 1] = claimable and begin(x, mine, x.have, x.fetch, now) or 'NOT_CLAIMED'
         end
     end
 end
@@ -250,4 +250,8 @@ end
 if #words == 1 then
     return words[1] -- Redis is slow to make a list of it
 end
-return wished and flat(words) or words
+if wished then
+    -- include: flat
+    return flat(words)
+end
+return words

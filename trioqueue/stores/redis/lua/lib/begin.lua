@@ -19,7 +19,7 @@ local function begin(x, incarnation, have, fetch, now)
     local h = x.is_new and { incarnation } or redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
         'proven', 'paused', 'overruled', 'fetched', 'mode')
     if h[1] ~= incarnation then
-        return { 'NOT_YOURS' }
+        return 'NOT_YOURS'
     end
     local commands = x.is_new and #x.commands <= fetch and bounded(x.commands) or batch(x.q, fetch)
     local state = redis.call('GET', x.s)
@@ -39,7 +39,7 @@ local function begin(x, incarnation, have, fetch, now)
         if h[14] == 'active' then -- the answer to an earlier copy may still be on its way: only its owner lets go of it
             redis.call('HSET', x.e, 'overruled', '1')
         end
-        return { 'PAUSED' }
+        return 'PAUSED'
     end
     if h[12] then
         redis.call('HDEL', x.e, 'overruled') -- the worker that had it has ended
@@ -53,7 +53,7 @@ local function begin(x, incarnation, have, fetch, now)
         local suspect = redis.call('HGET', FLEET, 'suspect:' .. incarnation)
         if suspect and suspect ~= x.name then
             redis.call('HSET', x.e, 'mode', 'parked')
-            return { 'LATER' }
+            return 'LATER'
         end
         redis.call('HSET', FLEET, 'suspect:' .. incarnation, x.name)
         commands = { commands[1] }

@@ -1,5 +1,5 @@
 -- Shared beginning of every script: names for the keys that all of them declare first, and the small steps that
--- more than three of them take.  It is put before a script's body when the scripts are loaded.
+-- several of them take.  It is put before a script's body when the scripts are loaded.
 --
 -- KEYS[1] meta    hash   generation (run id of the server), generation_from (number of the first incarnation that joined
 --                        it), quarantine_until, held (types that an operator holds back, each between spaces), serving
@@ -85,34 +85,6 @@ local function refused(generation, incarnation)
         return 'UNREGISTERED'
     end
     return nil
-end
-
--- Lays lists in a list of answers out in one: each behind its length, but for those that begin with a word, which tells
--- how they go on.  Redis would send each list of its own with a write of its own, up to version 6.2, and each of those
--- wakes its client.
-local function flat(answers)
-    local all, count = {}, 0
-    for i = 1, #answers do
-        local answer = answers[i]
-        if type(answer) ~= 'table' then
-            answer = { answer }
-        end
-        for j = 1, #answer do
-            local part = answer[j]
-            if type(part) == 'table' then
-                count = count + 1
-                all[count] = #part
-                for k = 1, #part do
-                    all[count + k] = part[k]
-                end
-                count = count + #part
-            else
-                count = count + 1
-                all[count] = part
-            end
-        end
-    end
-    return all
 end
 
 -- Names the server that runs this; after a restart or failover it is another one.
