@@ -1,5 +1,6 @@
 """Watching a fleet: what is told, to whom, and what is lost; and instruments, which are told the same here."""
 
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -358,6 +359,17 @@ async def test_what_could_not_be_told_keeps_nothing_from_being_told(
         await sender.call(Switch("late"))
         await trio.sleep(1)
         assert [event.entity_id for event in watcher.seen if isinstance(event, CommandHandled)] == ["late"]
+
+
+async def test_of_two_answers_the_one_asked_for_later_counts(autojump_clock: MockClock) -> None:
+    async with fleet() as (pod, _):
+        assert pod._supervisor is not None
+        answered, soon = pod._supervisor._watched, time.monotonic() + 3600
+        answered(("*",), soon)
+        answered((), soon - 1)
+        assert pod._instruments.active
+        answered((), soon + 1)
+        assert not pod._instruments.active
 
 
 async def test_an_older_answer_does_not_undo_a_hint(
