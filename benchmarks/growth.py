@@ -34,6 +34,8 @@ ENTITIES = (1, 100, 10_000, 100_000)
 PENDING = (0, 100_000, 1_000_000)
 DELAYED = (0, 100_000)
 LAPS = 9
+"""Laps of each size that are told."""
+
 WAVE = 200
 """Commands that are sent together."""
 

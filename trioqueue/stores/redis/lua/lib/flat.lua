@@ -1,7 +1,7 @@
 -- Answering for several sections in one list, for send, claim and commit.
 
--- Lays answers out in a list without lists: each is a word, or a list that begins with one, and a list in that stands
--- behind its length.  `answers_of` in replies.py, which knows by the word what follows, takes it apart.
+-- Lays answers out in a list without lists: each is a word, or a list that begins with one; a list within such a one
+-- stands behind its length.  `answers_of` in replies.py knows by the word what follows, and takes it apart.
 -- Redis keeps a list within a list in a block of its own, and up to 6.2 writes each block by itself, which wakes its
 -- client each time.
 local function flat(answers)
