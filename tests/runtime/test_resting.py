@@ -185,6 +185,7 @@ async def test_a_hint_while_the_nursery_is_left_is_not_lost(
     server: CountingServer, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with pod(server) as queues:
+        await trio.testing.wait_all_tasks_blocked()  # it looks for work as it begins, and has found none
         await queues.call(NestedAdd("a"))
         worker = incarnation_of(queues)._workers[Entity("nested", "a")]
         may_doze = worker._may_doze
