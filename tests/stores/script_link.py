@@ -108,9 +108,17 @@ class Link:
     def write_early(self) -> None:
         pass
 
-    def submit(self, packed: bytes, deliver: Callable[[object], None], *, server: str | None = None) -> None:
+    def submit(
+        self,
+        packed: bytes,
+        deliver: Callable[[object], None],
+        *,
+        server: str | None = None,
+        written: bool = False,
+    ) -> None:
         if server not in (None, self.generation) and not self.is_known:
-            deliver(ServerChanged())  # the connection it was for has ended with its server
+            # The connection it was for has ended with its server.
+            deliver(ServerChanged("another one", written=False))
             return
         is_send = script("send").sha.encode() in packed[:99]
         if is_send:

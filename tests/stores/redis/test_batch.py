@@ -385,6 +385,34 @@ async def test_a_send_that_was_given_up_may_be_sent_again(mortal: RedisServer) -
             assert queued(client, store, A) == [b"1", b"3", b"2"]
 
 
+async def test_a_wish_stays_behind_on_a_server_that_is_no_more(mortal: RedisServer) -> None:
+    """The send itself goes on, under its number, so that it is taken once."""
+    async with open_redis_store(mortal.url, prefix="down", unanswered=10.0) as store:
+        member = await store.join(INFO)
+        told: list[Any] = []
+        sent, answers = group(A, b"1"), list[bool]()
+
+        async def wishing() -> None:
+            wishes = [ClaimWish(A, "", 1)]
+            answers.append(
+                await store.send(sent, member=member, wishes=wishes, on_claim=lambda _, one: told.append(one))
+            )
+
+        async with trio.open_nursery() as nursery:
+            mortal.pause()
+            nursery.start_soon(wishing)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            mortal.kill()
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            mortal.restart()
+        assert told == [NotClaimed()]
+        assert await store.send(sent) is True
+        await wishing()
+        assert told == [NotClaimed()] * 2, "nobody has joined the new server"
+        with mortal.client() as client:
+            assert queued(client, store, A) == [b"1"]
+
+
 async def _expect_unknown(store: RedisStore, lost: Group) -> None:
     with pytest.raises(OutcomeUnknown):
         await store.send(lost)

@@ -84,6 +84,30 @@ async def test_requests_for_any_server_go_to_the_new_one_and_no_others() -> None
             assert sorted(client.keys()) == [b"key0", b"key2", b"key4", b"key6", b"key9"]
 
 
+async def test_what_is_turned_away_may_have_been_done_on_the_old_server() -> None:
+    with RedisServer() as server:
+        async with opened(server, unanswered=0.2) as transport:
+            got, old = list[Any](), transport.server_id
+            server.pause()
+            transport.submit(pack(("ECHO", 1)), got.append, server=old)
+            await until(lambda: transport.statistics().in_flight == 1)
+            server.kill()
+            server.restart()
+            await until(lambda: got)
+            transport.submit(pack(("ECHO", 2)), got.append, server=old)
+            await until(lambda: len(got) == 2)
+            assert [(type(error), error.written) for error in got] == [
+                (ServerChanged, True),
+                (ServerChanged, False),
+            ]
+            server.kill()
+            await until(lambda: not transport.statistics().connected)
+            for error in got[:2]:
+                transport.submit(pack(("ECHO", 3)), got.append, written=error.written)
+            await until(lambda: len(got) == 4)
+            assert [type(error) for error in got[2:]] == [OutcomeUnknown, StoreUnavailable]
+
+
 async def test_a_silent_server_is_left_and_found_again(clean_redis: RedisServer) -> None:
     async with opened(clean_redis, reply_timeout=0.1) as transport:
         clean_redis.pause()

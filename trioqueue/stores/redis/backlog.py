@@ -21,7 +21,7 @@ class Request:
     since: float
     """`time.monotonic()` when it was added."""
     written: bool = False
-    """It was in flight when a link was lost, so it may have been carried out.  Only `take_back` writes it."""
+    """It was in flight when a link was lost, so it may have been carried out.  Later, only `take_back` writes it."""
 
 
 class Backlog:

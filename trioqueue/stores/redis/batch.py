@@ -36,7 +36,7 @@ from trioqueue.stores.redis.replies import (
 )
 from trioqueue.stores.redis.scripts import Script, script
 from trioqueue.stores.redis.send_load import SendLoad
-from trioqueue.stores.redis.transport import Transport
+from trioqueue.stores.redis.transport import ServerChanged, Transport
 
 MAX_SECTIONS = 128
 """Sections in one call: keeps a call below about a millisecond of Redis' time, in which it serves nobody else."""
@@ -83,6 +83,11 @@ class SendSection:
         for wish, answer in zip(self.wishes, answers, strict=True):
             assert self.on_claim is not None
             self.on_claim(wish.entity, answer)
+
+    def decline(self) -> None:
+        """Tells the supervisor that it wishes in vain."""
+        self.claims(NotClaimed() for _ in self.wishes)
+        self.wishes = ()
 
 
 @attrs.define(eq=False)
@@ -204,7 +209,8 @@ class Batcher:
             self._call_send(_take(self._sends))
 
     # -------------------------------------------------------------------------------- the three calls
-    def _call_send(self, sections: list[SendSection]) -> None:
+    def _call_send(self, sections: list[SendSection], *, written: bool = False) -> None:
+        """Sends groups, to any server, but where an incarnation wants to begin: to the one that it registered with."""
         keys = self._keys
         for section in sections:
             if not section.group.sequence:
@@ -218,9 +224,21 @@ class Batcher:
             load.add(section.group)
         low = min(self.low(), *(section.group.sequence for section in sections))
         packed = self._pack(self._send_script, load.keys(), load.arguments(low, member))
-        self._ask(self._send_script, packed, partial(self._sent, sections, load.wished))
+        server = member.generation if member is not None and load.wished else None
+        self._ask(
+            self._send_script,
+            packed,
+            partial(self._sent, sections, load.wished),
+            server=server,
+            written=written,
+        )
 
     def _sent(self, sections: list[SendSection], wished: Sequence[Entity], reply: object) -> None:
+        if isinstance(reply, ServerChanged):
+            for section in sections:
+                section.decline()
+            self._call_send(sections, written=reply.written)
+            return
         if isinstance(reply, Exception):
             self._send_failed(sections, reply)
             return
@@ -243,7 +261,7 @@ class Batcher:
                 self._call_send([section])
             return
         for section in sections:
-            section.claims(NotClaimed() for _ in section.wishes)
+            section.decline()
             if refused:
                 self._void(section, user_error(error, self._address))
                 continue
@@ -338,10 +356,17 @@ class Batcher:
     def _pack(self, what: Script, keys: list[str], arguments: list[object]) -> bytes:
         return what.call(self._keys, keys, arguments)
 
-    def _ask(self, what: Script, packed: bytes, take: Answer, server: str | None = None) -> None:
-        self._transport.submit(
-            packed, _Call(self._transport, what, packed, take, server).deliver, server=server
-        )
+    def _ask(
+        self,
+        what: Script,
+        packed: bytes,
+        take: Answer,
+        *,
+        server: str | None = None,
+        written: bool = False,
+    ) -> None:
+        call = _Call(self._transport, what, packed, take, server)
+        self._transport.submit(packed, call.deliver, server=server, written=written)
 
 
 class _Call:

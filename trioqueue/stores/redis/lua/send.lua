@@ -19,8 +19,8 @@
 -- ARGV[…] groups       how many; for each: sequence, runs, terms (1: its commands have some, and each is a run of its own)
 --                      and for each run: number of its entity, commands, their envelopes, and of its terms: id, delay_us,
 --                      number of its idempotency key (0: none), key_ms, lane ("+": urgent, or "")
--- ARGV[…] wishes       until the end, for each: number of its entity, fetch (commands wanted with a claim), have (version
---                      of the state it holds), eager (as claim has it)
+-- ARGV[…] wishes       until the end, and only to the server of this generation; for each: number of its entity, fetch
+--                      (commands wanted with a claim), have (version of the state it holds), eager (as claim has it)
 --
 -- Returns, in one list (flat) unless it is one word, for each group OK | DUPLICATE | TOO_LARGE (a command of it is; its
 --   number stays open) | FULL name (of the first mailbox that is; likewise) | KNOWN id (that of the first command with
@@ -160,8 +160,10 @@ end
 local wished = at <= #ARGV
 while at <= #ARGV do
     local x = entities[tonumber(ARGV[at])]
-    x.s, x.fetch, x.have, x.eager = KEYS[key], tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3] == '1' and '1' or x.eager
-    redis.call('STRLEN', x.s)
+    x.fetch, x.have, x.eager = tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3] == '1' and '1' or x.eager
+    if not x.mode or x.owner == incarnation then -- else nothing is claimed
+        x.stored = redis.call('GET', KEYS[key])
+    end
     at, key = at + 4, key + 1
 end
 local LATER, DELAYED = KEYS[#KEYS - 1], KEYS[#KEYS]
@@ -171,10 +173,10 @@ if #put > 0 then
 end
 seldom = seldom or wished or #put > 0
 
--- A send goes to any server, so only here is it seen that this one is new: then nothing is claimed before a join has
+-- A send may go to any server, but with a wish to none that is new, so that nothing is claimed there before a join has
 -- begun the quarantine.
 local mine = nil
-if seldom and incarnation ~= '' and (not wished or run_id() == generation) and not refused(generation, incarnation) then
+if seldom and incarnation ~= '' and not refused(generation, incarnation) then
     mine = incarnation
 end
 

@@ -11,9 +11,9 @@ local function keep_floor()
     end
 end
 
--- Begins with x = {name, e, q, s, eager} for an incarnation; eager is "1" where its worker handles several commands at
--- once, and so is told of each that comes.  is_new: it has no hash
--- yet, and all that it has is x.commands.
+-- Begins with x = {name, e, q, stored, eager} for an incarnation; stored is its state's key's value, and eager is "1" where
+-- its worker handles several commands at once, and so is told of each that comes.  length: commands that it had before
+-- x.commands and x.urgent came, where that is known.  is_new: it has no hash yet.
 -- Answers what claim answers.
 local function begin(x, incarnation, have, fetch, now)
     local h = x.is_new and { incarnation } or redis.call('HMGET', x.e, 'owner', 'epoch', 'done', 'attempts', 'crashes', 'mark', 'due', 'unknown', 'cancels',
@@ -21,8 +21,8 @@ local function begin(x, incarnation, have, fetch, now)
     if h[1] ~= incarnation then
         return 'NOT_YOURS'
     end
-    local commands = x.is_new and #x.commands <= fetch and bounded(x.commands) or batch(x.q, fetch)
-    local state = redis.call('GET', x.s)
+    local is_all = x.length == 0 and not x.urgent and #x.commands <= fetch
+    local commands, state = is_all and bounded(x.commands) or batch(x.q, fetch), x.stored
     local crashes, due = tonumber(h[5] or 0), tonumber(h[7] or 0)
     local proven = h[10]
     if h[6] and #commands > 0 then
