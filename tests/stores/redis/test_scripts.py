@@ -21,7 +21,7 @@ FILES = {one.name.removesuffix(".lua"): one.read_text("utf-8") for one in LUA.it
 LIBRARY = {one.name.removesuffix(".lua"): one.read_text("utf-8") for one in (LUA / "lib").iterdir()}
 
 CALL = re.compile(r"redis\.p?call\('(\w+)'(?:,\s*([^,()]+(?:\[[^\]]*\])?))?")
-READS = {"EXISTS", "HEXISTS", "HMGET", "HGET", "HGETALL", "HKEYS", "HLEN", "GET", "STRLEN", "LLEN", "LRANGE", "TIME",
+READS = {"EXISTS", "HEXISTS", "HMGET", "HGET", "HGETALL", "HKEYS", "HLEN", "GET", "LLEN", "LRANGE", "TIME",
          "INFO", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZSCORE"}  # fmt: skip
 WITHOUT_KEY = {"TIME", "INFO", "PUBLISH"}
 OPTIONS = {"LIMIT", "WITHSCORES", "NX", "XX", "PX", "INCR"}

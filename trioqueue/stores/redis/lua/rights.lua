@@ -70,7 +70,6 @@ redis.call('DEL', PROBE)
 
 try('set', PROBE, '1')
 try('get', PROBE)
-try('strlen', PROBE)
 try('pexpire', PROBE, 1000)
 redis.call('DEL', PROBE)
 return failed or denied
