@@ -32,6 +32,8 @@ TYPE_TESTS = "tests/typing"
 IN_PARTS = (STORE_TESTS, FAULT_TESTS, TYPE_TESTS, *CLOCKLESS_TESTS, *PROCESS_TESTS)
 
 SHARED_OUT = ("--numprocesses=auto", "--dist=worksteal")
+# A third of the time of these tests, or more, they wait for processes and servers.
+WITH_ONE_MORE = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal")
 
 
 def without(*tests: str) -> list[str]:
@@ -44,11 +46,10 @@ COMPILED = {"UV_COMPILE_BYTECODE": "1"}
 or two, and for ever where the surroundings say PYTHONDONTWRITEBYTECODE."""
 
 PARTS = {
-    "redis_versions": [*SHARED_OUT, STORE_TESTS, *without(*CLOCKLESS_TESTS)],
+    "redis_versions": [*WITH_ONE_MORE, STORE_TESTS, *without(*CLOCKLESS_TESTS)],
     "simulation": [*SHARED_OUT, *CLOCKLESS_TESTS],
-    "processes": [*SHARED_OUT, *PROCESS_TESTS],
-    # Two thirds of their time they wait.
-    "faults": ["--numprocesses=3", "--dist=worksteal", FAULT_TESTS, *without(SOAK_TEST)],
+    "processes": [*WITH_ONE_MORE, *PROCESS_TESTS],
+    "faults": [*WITH_ONE_MORE, FAULT_TESTS, *without(SOAK_TEST)],
     "chaos": [SOAK_TEST],  # its fleet of processes has the machine for itself
     "others": [*SHARED_OUT, *without(*IN_PARTS)],
 }

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import subprocess
+import sys
 
 import pytest
 import trio
@@ -46,6 +48,23 @@ async def test_memory_that_nobody_serves_is_warned_of(
         pass
 
     assert "open with registry=" in caplog.text
+
+
+def test_memory_needs_no_redis() -> None:
+    """redis-py takes as long to import as all else."""
+    program = """
+import sys
+import trio
+from trioqueue import open_atomic_queues
+
+async def main():
+    async with open_atomic_queues("memory://"):
+        print("redis" in sys.modules)
+
+trio.run(main)
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
 
 
 async def test_each_opening_of_memory_has_a_store_of_its_own(autojump_clock: MockClock) -> None:

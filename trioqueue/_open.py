@@ -29,7 +29,6 @@ from trioqueue.runtime.turns import Turns
 from trioqueue.stores.contract import PodInfo, Store
 from trioqueue.stores.memory.server import MemoryServer
 from trioqueue.stores.memory.store import open_memory_store
-from trioqueue.stores.redis.store import open_redis_store
 from trioqueue.stores.reports import (
     Answered,
     CancelAsked,
@@ -262,6 +261,9 @@ def _open_store(
                 )
             return open_memory_store()
         case "redis" | "rediss" | "unix":
+            # Here, as it brings redis-py along, which takes as long as all other imports.
+            from trioqueue.stores.redis.store import open_redis_store  # noqa: PLC0415
+
             return open_redis_store(
                 url,
                 prefix=prefix,
