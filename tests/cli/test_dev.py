@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 from cli.command_line import CONTROL, PATIENCE, environment, verb
-from cli.served import SHOP, serving
+from cli.served import SHOP, serving, until
 from lamps import Switch
 from redis_servers import RedisServer
 
@@ -144,6 +144,8 @@ async def test_what_is_typed_is_done(tmp_path: Path, keyboard: tuple[int, int]) 
             before = len(pod.said(answer))
             os.write(ours, f"{line}\n".encode())
             await pod.wait_said(answer, before + 1)
+            if line.endswith("hold"):
+                await until((tmp_path / "held").exists)  # it is sent before it is begun with
         assert not [line for line in pod.lines if "Traceback" in line]
 
         assert await pod.end() == 0
