@@ -305,9 +305,9 @@ class MemoryServer(Operating):
             self.states[entity] = (f"{commit.epoch}.{commit.done}", commit.state)
         for child in commit.children:
             self._accept(child, prefer=member.incarnation)
-        for letter in commit.dead:
+        for before, letter in enumerate(commit.dead):
             self.dead[entity.type][letter.command_id] = letter
-            self.died_us[letter.command_id] = now
+            self.died_us[letter.command_id] = now + before
         for command_id in commit.settled_cancels:
             box.cancels.pop(command_id, None)
         for reply in commit.replies:

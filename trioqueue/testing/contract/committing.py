@@ -130,9 +130,11 @@ async def check_commit_answers_callers(harness: StoreHarness) -> None:
 async def check_commit_buries_what_is_given_up(harness: StoreHarness) -> None:
     async with open_pod(harness) as pod:
         await pod.send(A, b"1", b"2")
-        letters = [DeadLetter("id-1", b"record"), DeadLetter("id-2", b"record")]
+        letters = [DeadLetter("id-2", b"record"), DeadLetter("id-1", b"record")]
         assert await pod.commit(A, await pod.begin(A), pops=2, dead=letters) == Parked()
         assert (await pod.store.statistics()).dead == 2
+        found = await pod.store.letters(A.type, 0, 10)
+        assert [letter.command_id for letter in found] == ["id-2", "id-1"], "in the order in which they died"
 
 
 async def check_a_repeated_commit_stands_once(harness: StoreHarness) -> None:

@@ -95,9 +95,10 @@ if ARGV[4] == '1' then
         return too_large
     end
 
-    local function bury(entity)
+    -- Those of one section die a microsecond after one another, as among equals only their ids would order them.
+    local function bury(entity, before)
         local dead, id, record = tonumber(argument()), argument(), argument()
-        redis.call('ZADD', KEYS[dead], text(time_us()), id)
+        redis.call('ZADD', KEYS[dead], text(time_us() + before), id)
         redis.call('HSET', KEYS[dead + 1], id, record)
         redis.call('HINCRBY', META, 'dead:' .. string.match(entity, '^[^/]+'), 1)
     end
@@ -131,7 +132,7 @@ if ARGV[4] == '1' then
 
     -- Says whether the count of the entity's cancelled commands may have changed.
     function apply(name, entity_key, pops)
-        for _ = 1, tonumber(argument()) do bury(name) end
+        for i = 1, tonumber(argument()) do bury(name, i - 1) end
         local settled = tonumber(argument())
         for _ = 1, settled do
             if redis.call('HDEL', entity_key, 'cancel:' .. argument()) == 1
