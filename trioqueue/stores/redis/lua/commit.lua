@@ -69,10 +69,11 @@ if ARGV[4] == '1' then
         at = at + cancelled
         for _ = 1, tonumber(argument()) do
             local e, load = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
-            redis.call('HLEN', KEYS[e])
             redis.call('LLEN', KEYS[e + 1])
-            redis.call('ZCARD', KEYS[load])
-            redis.call('ZCARD', KEYS[load + 1])
+            if not redis.call('HGET', KEYS[e], 'mode') then -- else it needs no place
+                redis.call('ZCARD', KEYS[load])
+                redis.call('ZCARD', KEYS[load + 1])
+            end
             too_large = too_large or #ARGV[at + 4] > MAX_COMMAND_BYTES
             at = at + 6
         end
