@@ -126,8 +126,7 @@ async def serving(
         process = await trio.lowlevel.open_process(
             command,
             cwd=cwd,
-            # Uncompiled: Python takes an app for unchanged that is changed within a second and keeps its size.
-            env=environment(TRIOQUEUE_URL=url, PYTHONDONTWRITEBYTECODE="1", **env),
+            env=environment(TRIOQUEUE_URL=url, **env),
             stdin=subprocess.DEVNULL if terminal is None else terminal,
             stdout=terminal if shown else subprocess.PIPE,
             stderr=subprocess.STDOUT,
