@@ -5,13 +5,15 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 import trio
-from cli.command_line import PATIENCE, verb
+from cli.command_line import PATIENCE, environment, verb
 from cli.served import SHOP, command_line_of, pods_of, serving, until, until_none
 from lamps import Spin, Switch
 from redis_servers import RedisServer
@@ -401,6 +403,33 @@ async def test_it_can_be_ended_while_it_waits_for_a_repair(clean_redis: RedisSer
         await pod.wait_said("Waiting for a change of the source")
 
         assert await pod.end() == 143
+
+
+def test_an_interrupt_while_it_begins_anew_is_no_traceback(tmp_path: Path) -> None:
+    interrupted = """
+import os, signal
+os.kill(os.getpid(), signal.SIGINT)
+from trioqueue.cli import main
+main()
+"""
+    program = f"""
+import sys
+from pathlib import Path
+from trioqueue.cli.reload import begin_anew
+sys.orig_argv = [sys.executable, "-c", {interrupted!r}, "--version"]
+begin_anew(Path.cwd())
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "")
 
 
 async def test_all_that_it_logs_is_json(clean_redis: RedisServer, tmp_path: Path) -> None:

@@ -19,8 +19,13 @@ def main() -> None:
             f'error: The command line needs {" and ".join(missing)}: pip install "trioqueue[cli]"\n'
         )
         sys.exit(2)
-    # Only now: the two imports below need what was just looked for.
+    # Only now: the imports below need what was just looked for.
     from trioqueue.cli.errors import run_reporting  # noqa: PLC0415
     from trioqueue.cli.group import trioqueue  # noqa: PLC0415
+    from trioqueue.cli.reload import hear_interrupts  # noqa: PLC0415
 
-    sys.exit(run_reporting(lambda: trioqueue.main(standalone_mode=False, prog_name="trioqueue")))
+    def run() -> object:
+        hear_interrupts()
+        return trioqueue.main(standalone_mode=False, prog_name="trioqueue")
+
+    sys.exit(run_reporting(run))

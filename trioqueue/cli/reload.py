@@ -1,6 +1,7 @@
 """Beginning anew when the source of what is served has changed, for whoever is writing it."""
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -65,11 +66,22 @@ class Sources:
 
 
 def begin_anew(here: Path) -> NoReturn:
-    """Puts the same program in the place of this one, in the same process: whoever has started it notices nothing."""
+    """Puts the same program in the place of this one, in the same process: whoever has started it notices nothing.
+
+    An interrupt waits until that one hears it (`hear_interrupts`): it would end in a traceback of its imports.
+    """
     os.chdir(here)
     sys.stdout.flush()
     sys.stderr.flush()
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - it is our own command line
+
+
+def hear_interrupts() -> None:
+    """Lets an interrupt come that `begin_anew` has kept back; whoever calls this takes it."""
+    if sys.platform != "win32":
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _stamp(file: str) -> tuple[int, int] | None:
