@@ -179,7 +179,10 @@ class SendMachine(FleetMachine):
             low = min(group.sequence for group in [*asked, *self.unknown[client]])
             assert int(argument(link.sends[0], 2)) == low, "the lowest unsettled sequence is told wrongly"
             every = {wish.entity: wish for wished in wishes for wish in wished}
-            whole.append(Sent(link.sends[0], client, low, tuple(asked), member, tuple(every.values())))
+            if argument(link.sends[0], 3):
+                whole.append(Sent(link.sends[0], client, low, tuple(asked), member, tuple(every.values())))
+            else:  # nobody's, or for a server that is no more
+                whole.append(Sent(link.sends[0], client, low, tuple(asked), None, ()))
             self.sent += whole
             said = [_said(group, answers[number]) for number, group in enumerate(asked)]
             return said, [*map(_claim, claims)]
@@ -345,6 +348,8 @@ class SendMachine(FleetMachine):
             )
             return
         sent = self.sent[-1 - age % len(self.sent)]
+        if sent.wishes and sent.member and sent.member.generation != self.both.link.generation:
+            return  # the connection to that server has ended, and all that was on its way
         said = " ".join(str(group.sequence) for group in sent.groups)
         self.ask(
             f"late: a copy of {sent.client}'s send of {said}, low {sent.low}",

@@ -114,12 +114,15 @@ class Link:
         deliver: Callable[[object], None],
         *,
         server: str | None = None,
+        elsewhere: Callable[[], bytes] | None = None,
         written: bool = False,
     ) -> None:
         if server not in (None, self.generation) and not self.is_known:
             # The connection it was for has ended with its server.
-            deliver(ServerChanged("another one", written=False))
-            return
+            if elsewhere is None:
+                deliver(ServerChanged())
+                return
+            packed = elsewhere()
         is_send = script("send").sha.encode() in packed[:99]
         if is_send:
             self.sends.append(packed)

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+import redis.exceptions
 import trio
 import trio.testing
+from redis_connections import until
 from redis_requests import at_once
 from redis_servers import RedisServer, find_servers
 
@@ -26,7 +28,15 @@ from trioqueue.stores.contract import (
     PodInfo,
     Reply,
 )
-from trioqueue.stores.redis.batch import BYTES_A_COMMAND, EARLY_SECTIONS, MAX_COMMANDS, MAX_SECTIONS
+from trioqueue.stores.redis.batch import (
+    BYTES_A_COMMAND,
+    EARLY_SECTIONS,
+    MAX_COMMANDS,
+    MAX_SECTIONS,
+    Batcher,
+    SendSection,
+)
+from trioqueue.stores.redis.keys import Keys
 from trioqueue.stores.redis.store import RedisStore, open_redis_store
 from trioqueue.stores.reports import Silent
 
@@ -411,6 +421,68 @@ async def test_a_wish_stays_behind_on_a_server_that_is_no_more(mortal: RedisServ
         assert told == [NotClaimed()] * 2, "nobody has joined the new server"
         with mortal.client() as client:
             assert queued(client, store, A) == [b"1"]
+
+
+@pytest.mark.parametrize("wishes", [True, False])
+@pytest.mark.parametrize("was_written", [True, False])
+async def test_a_cancel_does_not_overtake_its_send_to_a_new_server(
+    mortal: RedisServer, wishes: bool, was_written: bool
+) -> None:
+    async with open_redis_store(mortal.url, prefix="down", unanswered=10.0) as store:
+        member = await store.join(INFO)
+        told: list[Any] = []
+        caller = trio.CancelScope()
+        answers: list[bool] = []
+
+        async def send() -> None:
+            with caller:
+                await store.send(
+                    group(A, b"1"),
+                    member=member,
+                    wishes=[ClaimWish(A, "", 1)] if wishes else [],
+                    on_claim=lambda _, one: told.append(one),
+                )
+
+        async def cancel() -> None:
+            answers.append(await store.cancel(A, "id"))
+
+        async with trio.open_nursery() as nursery:
+            if was_written:
+                mortal.pause()
+            else:
+                mortal.kill()
+                await until(lambda: not store._transport.statistics().connected)
+            nursery.start_soon(send)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            caller.cancel()
+            nursery.start_soon(cancel)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            if was_written:
+                mortal.kill()
+            mortal.restart()
+        assert answers == [True]
+        assert await store.cancelled(A) == ("id",)
+        assert told == ([NotClaimed()] if wishes else [])
+
+
+async def test_a_refusal_of_a_whole_call_does_not_make_its_groups_unsent() -> None:
+    """Where one is asked again alone, an earlier copy may have been taken by another server."""
+    asked = list[dict[str, Any]]()
+
+    class Asked:
+        def before_write(self, hook: Any) -> None: ...
+        def poke(self) -> None: ...
+        def submit(self, packed: bytes, deliver: Any, **options: Any) -> None:
+            asked.append({"deliver": deliver, "written": False, **options})
+
+    batcher = Batcher(Asked(), Keys("x"), "client", "redis")  # type: ignore[arg-type]
+    for entity in (A, B):
+        batcher.send(SendSection(group(entity, b"1")))
+    batcher.flush()
+    asked.pop()["deliver"](redis.exceptions.OutOfMemoryError("OOM"))
+    assert [one["written"] for one in asked] == [True, True]
+    asked.pop()["deliver"](redis.exceptions.NoScriptError("NOSCRIPT"))
+    assert asked[-1]["written"]
 
 
 async def _expect_unknown(store: RedisStore, lost: Group) -> None:

@@ -109,6 +109,29 @@ async def test_a_commit_beside_one_that_fails_stands_once(
     assert client.hget(store._keys.entity(B)[0], "mode") == b"active"
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_commit_with_a_child_that_finds_no_place_does_nothing(
+    store: RedisStore, member: Member, client: Any, is_known: bool
+) -> None:
+    """It has a place where it is known already."""
+    await store.send(group(A, b"1"))
+    if is_known:
+        await store.send(group(OTHER, b"0"))
+    one = await claimed(store, member, A)
+    load = store._keys.placement("other")[0]
+    client.delete(load)
+    client.set(load, "not ours")
+    commit = Commit(A, one.epoch, one.done, 1, state=b"s", children=[Outgoing(OTHER, b"1")])
+    if is_known:
+        assert await store.commit(member, commit) == Parked()
+        assert client.llen(store._keys.entity(OTHER)[1]) == 2
+        return
+    with pytest.raises(TrioqueueError):
+        await store.commit(member, commit)
+    _, q, s = store._keys.entity(A)
+    assert (client.llen(q), client.exists(s)) == (1, 0)
+
+
 @pytest.mark.parametrize("how", ["reap", "pause"])
 async def test_taking_away_that_fails_leaves_no_orphan(
     store: RedisStore, member: Member, client: Any, how: str

@@ -177,7 +177,7 @@ def test_keys_are_never_built(name: str, text: str) -> None:
         if command in WITHOUT_KEY:
             continue
         assert re.fullmatch(
-            r"[A-Z]+|[a-z_]+|(x|child)\.(e|q|load|ready|paused)|KEYS\[[a-z0-9 +]+\]", key.strip()
+            r"[A-Z]+|[a-z_]+|(x|child)\.(e|q|s|load|ready|paused)|KEYS\[[a-z0-9 +]+\]", key.strip()
         ), key
 
 

@@ -84,28 +84,45 @@ async def test_requests_for_any_server_go_to_the_new_one_and_no_others() -> None
             assert sorted(client.keys()) == [b"key0", b"key2", b"key4", b"key6", b"key9"]
 
 
-async def test_what_is_turned_away_may_have_been_done_on_the_old_server() -> None:
+async def test_what_has_another_form_goes_to_the_new_server_in_its_place() -> None:
     with RedisServer() as server:
-        async with opened(server, unanswered=0.2) as transport:
-            got, old = list[Any](), transport.server_id
+        async with opened(server) as transport:
+            old, got = transport.server_id, list[object]()
+
+            def submit(n: int) -> None:
+                packed, other = (pack(("RPUSH", "key", word)) for word in (f"old {n}", f"new {n}"))
+                transport.submit(packed, got.append, server=old, elsewhere=lambda: other)
+
             server.pause()
-            transport.submit(pack(("ECHO", 1)), got.append, server=old)
-            await until(lambda: transport.statistics().in_flight == 1)
-            server.kill()
-            server.restart()
-            await until(lambda: got)
-            transport.submit(pack(("ECHO", 2)), got.append, server=old)
-            await until(lambda: len(got) == 2)
-            assert [(type(error), error.written) for error in got] == [
-                (ServerChanged, True),
-                (ServerChanged, False),
-            ]
+            submit(1)
+            transport.submit(pack(("RPUSH", "key", "any 2")), got.append)
+            await until(lambda: transport.statistics().in_flight == 2)
             server.kill()
             await until(lambda: not transport.statistics().connected)
-            for error in got[:2]:
-                transport.submit(pack(("ECHO", 3)), got.append, written=error.written)
+            submit(3)
+            transport.submit(pack(("RPUSH", "key", "any 4")), got.append)
+            server.restart()
             await until(lambda: len(got) == 4)
-            assert [type(error) for error in got[2:]] == [OutcomeUnknown, StoreUnavailable]
+            submit(5)
+            assert await transport.call("LRANGE", "key", 0, -1) == [
+                b"new 1",
+                b"any 2",
+                b"new 3",
+                b"any 4",
+                b"new 5",
+            ]
+
+
+async def test_what_may_have_been_done_is_not_said_to_be_unsent() -> None:
+    with RedisServer() as server:
+        async with opened(server, unanswered=0.2) as transport:
+            server.kill()
+            await until(lambda: not transport.statistics().connected)
+            got = list[object]()
+            for written in (True, False):
+                transport.submit(pack(("ECHO", 1)), got.append, written=written)
+            await until(lambda: len(got) == 2)
+            assert [type(error) for error in got] == [OutcomeUnknown, StoreUnavailable]
 
 
 async def test_a_silent_server_is_left_and_found_again(clean_redis: RedisServer) -> None:

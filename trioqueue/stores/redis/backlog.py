@@ -22,6 +22,8 @@ class Request:
     """`time.monotonic()` when it was added."""
     written: bool = False
     """It was in flight when a link was lost, so it may have been carried out.  Later, only `take_back` writes it."""
+    elsewhere: Callable[[], bytes] | None = attrs.field(default=None, repr=False)
+    """Packs what is sent to another server in its place; None: nothing is."""
 
 
 class Backlog:
@@ -54,9 +56,13 @@ class Backlog:
         self.in_flight.clear()
 
     def turn_away(self, server: str) -> list[Request]:
-        """Removes from the queue, and returns, what may not be sent to this server."""
+        """Removes from the queue, and returns, what may not be sent to this server; what may in another form, stays."""
         self.strays = False
         strays = [request for request in self.queue if request.server not in (None, server)]
+        for request in strays:
+            if request.elsewhere is not None:
+                request.packed, request.server, request.elsewhere = request.elsewhere(), None, None
+        strays = [request for request in strays if request.server is not None]
         if strays:
             self.queue = [request for request in self.queue if request.server in (None, server)]
         return strays

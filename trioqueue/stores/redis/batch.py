@@ -36,7 +36,7 @@ from trioqueue.stores.redis.replies import (
 )
 from trioqueue.stores.redis.scripts import Script, script
 from trioqueue.stores.redis.send_load import SendLoad
-from trioqueue.stores.redis.transport import ServerChanged, Transport
+from trioqueue.stores.redis.transport import Transport
 
 MAX_SECTIONS = 128
 """Sections in one call: keeps a call below about a millisecond of Redis' time, in which it serves nobody else."""
@@ -83,11 +83,6 @@ class SendSection:
         for wish, answer in zip(self.wishes, answers, strict=True):
             assert self.on_claim is not None
             self.on_claim(wish.entity, answer)
-
-    def decline(self) -> None:
-        """Tells the supervisor that it wishes in vain."""
-        self.claims(NotClaimed() for _ in self.wishes)
-        self.wishes = ()
 
 
 @attrs.define(eq=False)
@@ -210,7 +205,10 @@ class Batcher:
 
     # -------------------------------------------------------------------------------- the three calls
     def _call_send(self, sections: list[SendSection], *, written: bool = False) -> None:
-        """Sends groups, to any server, but where an incarnation wants to begin: to the one that it registered with."""
+        """Sends groups to any server.  An incarnation's wishes go to the one alone that it registered with.
+
+        Elsewhere the same call goes out as nobody's, in its place: none of its wishes is granted then.
+        """
         keys = self._keys
         for section in sections:
             if not section.group.sequence:
@@ -223,22 +221,22 @@ class Batcher:
         for section in sections:
             load.add(section.group)
         low = min(self.low(), *(section.group.sequence for section in sections))
-        packed = self._pack(self._send_script, load.keys(), load.arguments(low, member))
-        server = member.generation if member is not None and load.wished else None
-        self._ask(
+        load_keys = load.keys()
+
+        def pack_for(one: Member | None) -> bytes:
+            return self._pack(self._send_script, load_keys, load.arguments(low, one))
+
+        call = _Call(
+            self._transport,
             self._send_script,
-            packed,
+            pack_for(member),
             partial(self._sent, sections, load.wished),
-            server=server,
-            written=written,
+            server=member.generation if member is not None and load.wished else None,
+            elsewhere=partial(pack_for, None) if load.wished else None,
         )
+        call.submit(written=written)
 
     def _sent(self, sections: list[SendSection], wished: Sequence[Entity], reply: object) -> None:
-        if isinstance(reply, ServerChanged):
-            for section in sections:
-                section.decline()
-            self._call_send(sections, written=reply.written)
-            return
         if isinstance(reply, Exception):
             self._send_failed(sections, reply)
             return
@@ -258,10 +256,10 @@ class Batcher:
         refused = isinstance(error, redis.exceptions.RedisError)
         if refused and len(sections) > 1:
             for section in sections:
-                self._call_send([section])
+                self._call_send([section], written=True)
             return
         for section in sections:
-            section.decline()
+            section.claims(NotClaimed() for _ in section.wishes)
             if refused:
                 self._void(section, user_error(error, self._address))
                 continue
@@ -356,17 +354,8 @@ class Batcher:
     def _pack(self, what: Script, keys: list[str], arguments: list[object]) -> bytes:
         return what.call(self._keys, keys, arguments)
 
-    def _ask(
-        self,
-        what: Script,
-        packed: bytes,
-        take: Answer,
-        *,
-        server: str | None = None,
-        written: bool = False,
-    ) -> None:
-        call = _Call(self._transport, what, packed, take, server)
-        self._transport.submit(packed, call.deliver, server=server, written=written)
+    def _ask(self, what: Script, packed: bytes, take: Answer, server: str | None = None) -> None:
+        _Call(self._transport, what, packed, take, server=server).submit()
 
 
 class _Call:
@@ -376,21 +365,34 @@ class _Call:
     look through all entities of a pod again and again.
     """
 
-    __slots__ = ("_packed", "_server", "_take", "_transport", "_what")
+    __slots__ = ("_elsewhere", "_packed", "_server", "_take", "_transport", "_what")
 
     def __init__(
-        self, transport: Transport, what: Script, packed: bytes, take: Answer, server: str | None
+        self,
+        transport: Transport,
+        what: Script,
+        packed: bytes,
+        take: Answer,
+        *,
+        server: str | None = None,
+        elsewhere: Callable[[], bytes] | None = None,
     ) -> None:
         self._transport = transport
         self._what = what
         self._packed = packed
         self._take = take  # what is not that error goes here
         self._server = server
+        self._elsewhere = elsewhere
+
+    def submit(self, *, written: bool = False) -> None:
+        self._transport.submit(
+            self._packed, self.deliver, server=self._server, elsewhere=self._elsewhere, written=written
+        )
 
     def deliver(self, reply: object) -> None:
         if isinstance(reply, redis.exceptions.NoScriptError):
-            self._transport.submit(self._what.load(), _drop, server=self._server)
-            self._transport.submit(self._packed, self.deliver, server=self._server)
+            self._transport.submit(self._what.load(), _drop)
+            self.submit(written=True)  # another server may have carried out an earlier copy
         else:
             self._take(reply)
 

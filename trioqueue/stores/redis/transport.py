@@ -49,14 +49,7 @@ LONGEST_PAUSE = 1.0
 
 
 class ServerChanged(Exception):
-    """A request was for a server that this connection no longer goes to: it was not sent to the new one.
-
-    `written`: it was sent to the old one, and may have been carried out there.
-    """
-
-    def __init__(self, sentence: str, *, written: bool) -> None:
-        super().__init__(sentence)
-        self.written = written
+    """The request was for a server that this connection no longer goes to: it was not sent to the new one."""
 
 
 @attrs.frozen
@@ -136,7 +129,13 @@ class Transport(trio.abc.Instrument):
     # ------------------------------------------------------------------ asking
     @trio.lowlevel.enable_ki_protection
     def submit(
-        self, packed: bytes, deliver: Deliver, *, server: str | None = None, written: bool = False
+        self,
+        packed: bytes,
+        deliver: Deliver,
+        *,
+        server: str | None = None,
+        elsewhere: Callable[[], bytes] | None = None,
+        written: bool = False,
     ) -> None:
         """Queues one packed command; it is written with all others of this moment.
 
@@ -148,14 +147,15 @@ class Transport(trio.abc.Instrument):
             packed: one command that is answered by exactly one reply and may be repeated.  One that blocks, holds up
                 all that are asked behind it, and is not to block for `reply_timeout`.
             server: the run id of the only server it may be sent to; None for any.
-            written: another server was asked for the same and may have done it, so it is never said to be unsent.
+            elsewhere: packs what is sent to any other server in its place, where something is.
+            written: the same was sent before, and may have been carried out: it is never said to be unsent.
         """
         if self._closed:
             deliver(Closed())
             return
         if server is not None and server != self.server_id:
             self._backlog.strays = True
-        self._backlog.queue.append(Request(packed, deliver, server, time.monotonic(), written))
+        self._backlog.queue.append(Request(packed, deliver, server, time.monotonic(), written, elsewhere))
         self._asked = True
 
     # Protected, since an interrupt between submit and wait would leave a wake-up for a task that sits elsewhere.
@@ -466,8 +466,7 @@ class Transport(trio.abc.Instrument):
 
     def _turn_strays_away(self) -> None:
         for request in self._backlog.turn_away(self.server_id):
-            why = f"meant for server {request.server}, and this is {self.server_id}"
-            request.deliver(ServerChanged(why, written=request.written))
+            request.deliver(ServerChanged(f"meant for server {request.server}, and this is {self.server_id}"))
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:

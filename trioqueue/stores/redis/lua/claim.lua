@@ -23,8 +23,7 @@ end
 redis.call('HDEL', META, '_') -- a first write that a full server allows
 local now, answers = time_us(), {}
 for i = 0, (#KEYS - 6) / 3 - 1 do
-    local e, q, s = KEYS[7 + 3 * i], KEYS[8 + 3 * i], KEYS[9 + 3 * i]
-    local x = { name = ARGV[4 + 4 * i], e = e, q = q, stored = redis.call('GET', s), eager = ARGV[7 + 4 * i] }
+    local x = { name = ARGV[4 + 4 * i], e = KEYS[7 + 3 * i], q = KEYS[8 + 3 * i], s = KEYS[9 + 3 * i], eager = ARGV[7 + 4 * i] }
     answers[i + 1] = begin(x, incarnation, ARGV[5 + 4 * i], tonumber(ARGV[6 + 4 * i]), now)
     keep_floor()
 end

@@ -96,7 +96,8 @@ if ARGV[4] == '1' then
         return too_large
     end
 
-    -- Those of one section die a microsecond after one another, as among equals only their ids would order them.
+    -- Those of one section die a microsecond after one another, as among equals only their ids would order them.  The
+    -- next section of the entity comes later than that, as no microsecond is enough to bury one.
     local function bury(entity, before)
         local dead, id, record = tonumber(argument()), argument(), argument()
         redis.call('ZADD', KEYS[dead], text(time_us() + before), id)

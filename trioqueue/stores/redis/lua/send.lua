@@ -158,10 +158,17 @@ for g = 1, groups do
 end
 
 local wished = at <= #ARGV
+seldom = seldom or wished or #put > 0
+-- A send may go to any server, but with a wish to none that is new, so that nothing is claimed there before a join has
+-- begun the quarantine.
+local mine = nil
+if seldom and incarnation ~= '' and not refused(generation, incarnation) then
+    mine = incarnation
+end
 while at <= #ARGV do
     local x = entities[tonumber(ARGV[at])]
     x.fetch, x.have, x.eager = tonumber(ARGV[at + 1]), ARGV[at + 2], ARGV[at + 3] == '1' and '1' or x.eager
-    if not x.mode or x.owner == incarnation then -- else nothing is claimed
+    if mine and (not x.mode or x.owner == mine) then -- else it is not begun with
         x.stored = redis.call('GET', KEYS[key])
     end
     at, key = at + 4, key + 1
@@ -170,14 +177,6 @@ local LATER, DELAYED = KEYS[#KEYS - 1], KEYS[#KEYS]
 if #put > 0 then
     redis.call('ZCARD', LATER)
     redis.call('HLEN', DELAYED)
-end
-seldom = seldom or wished or #put > 0
-
--- A send may go to any server, but with a wish to none that is new, so that nothing is claimed there before a join has
--- begun the quarantine.
-local mine = nil
-if seldom and incarnation ~= '' and not refused(generation, incarnation) then
-    mine = incarnation
 end
 
 gappy = gappy or next(missed) ~= nil

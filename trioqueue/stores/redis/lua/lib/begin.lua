@@ -11,8 +11,8 @@ local function keep_floor()
     end
 end
 
--- Begins with x = {name, e, q, stored, eager} for an incarnation; stored is its state's key's value, and eager is "1" where
--- its worker handles several commands at once, and so is told of each that comes.  length: commands that it had before
+-- Begins with x = {name, e, q, s, eager} for an incarnation; eager is "1" where its worker handles several commands at
+-- once, and so is told of each that comes.  Without s, its value is x.stored.  length: commands that it had before
 -- x.commands and x.urgent came, where that is known.  is_new: it has no hash yet.
 -- Answers what claim answers.
 local function begin(x, incarnation, have, fetch, now)
@@ -23,6 +23,9 @@ local function begin(x, incarnation, have, fetch, now)
     end
     local is_all = x.length == 0 and not x.urgent and #x.commands <= fetch
     local commands, state = is_all and bounded(x.commands) or batch(x.q, fetch), x.stored
+    if x.s then
+        state = redis.call('GET', x.s)
+    end
     local crashes, due = tonumber(h[5] or 0), tonumber(h[7] or 0)
     local proven = h[10]
     if h[6] and #commands > 0 then
