@@ -465,24 +465,45 @@ async def test_a_cancel_does_not_overtake_its_send_to_a_new_server(
         assert told == ([NotClaimed()] if wishes else [])
 
 
-async def test_a_refusal_of_a_whole_call_does_not_make_its_groups_unsent() -> None:
-    """Where one is asked again alone, an earlier copy may have been taken by another server."""
-    asked = list[dict[str, Any]]()
+class Asked:
+    """A transport that keeps what it is asked, for whoever plays the server."""
 
-    class Asked:
-        def before_write(self, hook: Any) -> None: ...
-        def poke(self) -> None: ...
-        def submit(self, packed: bytes, deliver: Any, **options: Any) -> None:
-            asked.append({"deliver": deliver, "written": False, **options})
+    def __init__(self) -> None:
+        self.all: list[dict[str, Any]] = []
+        self.batcher = Batcher(self, Keys("x"), "client", "redis")  # type: ignore[arg-type]
 
-    batcher = Batcher(Asked(), Keys("x"), "client", "redis")  # type: ignore[arg-type]
-    for entity in (A, B):
-        batcher.send(SendSection(group(entity, b"1")))
-    batcher.flush()
-    asked.pop()["deliver"](redis.exceptions.OutOfMemoryError("OOM"))
-    assert [one["written"] for one in asked] == [True, True]
-    asked.pop()["deliver"](redis.exceptions.NoScriptError("NOSCRIPT"))
-    assert asked[-1]["written"]
+    def before_write(self, hook: Any) -> None: ...
+    def poke(self) -> None: ...
+    def submit(self, packed: bytes, deliver: Any, **options: Any) -> None:
+        self.all.append({"deliver": deliver, "written": False, **options})
+
+    def send(self, *groups: Group) -> list[Any]:
+        answers: list[Any] = []
+        for one in groups:
+            self.batcher.send(SendSection(one, answer=answers.append))
+        self.batcher.flush()
+        return answers
+
+
+def test_what_is_asked_again_alone_is_not_said_to_be_unsent() -> None:
+    """An earlier copy may have been taken by another server."""
+    asked = Asked()
+    asked.send(group(A, b"1"), group(B, b"1"))
+    asked.all.pop()["deliver"](redis.exceptions.OutOfMemoryError("OOM"))
+    assert [one["written"] for one in asked.all] == [True, True]
+    asked.all.pop()["deliver"](redis.exceptions.NoScriptError("NOSCRIPT"))
+    assert asked.all[-1]["written"]
+
+
+def test_a_refused_send_is_not_refused_until_no_earlier_copy_can_be_taken() -> None:
+    asked, one = Asked(), group(A, b"1")
+    answers = asked.send(one)
+    asked.all.pop()["deliver"](redis.exceptions.OutOfMemoryError("OOM"))
+    void = asked.all.pop()
+    assert void["written"], "given up, it is not said that nothing was sent"
+    void["deliver"](OutcomeUnknown("it", 5.0))
+    assert [type(answer) for answer in answers] == [OutcomeUnknown]
+    assert asked.batcher.low() == one.sequence, "it is asked for again under its number, or abandoned"
 
 
 async def _expect_unknown(store: RedisStore, lost: Group) -> None:

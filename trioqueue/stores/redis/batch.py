@@ -273,9 +273,13 @@ class Batcher:
         """Spends the number of a refused group before it is told so, as an earlier copy may have been taken."""
         keys = self._keys.sequences(self._producer)
         packed = self._pack(self._void_script, [*keys], [self.low(), section.group.sequence])
-        self._ask(self._void_script, packed, partial(self._voided, section, error))
+        call = _Call(self._transport, self._void_script, packed, partial(self._voided, section, error))
+        call.submit(written=True)  # else a void that does not go out would say that nothing did
 
     def _voided(self, section: SendSection, error: Exception, answer: object) -> None:
+        if isinstance(answer, OutcomeUnknown):
+            section.answer(answer)
+            return
         self.settle(section.group)
         # A denial may have stopped the script behind the noting of the number and before the push.
         taken = answer == b"ACCEPTED" and not isinstance(error, AccessDenied)
