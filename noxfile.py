@@ -32,7 +32,7 @@ TYPE_TESTS = "tests/typing"
 IN_PARTS = (STORE_TESTS, FAULT_TESTS, TYPE_TESTS, *CLOCKLESS_TESTS, *PROCESS_TESTS)
 
 SHARED_OUT = ("--numprocesses=auto", "--dist=worksteal")
-# A third of the time of these tests, or more, they wait for processes and servers.
+# A fifth of their time or more, these tests wait for processes and servers.
 WITH_ONE_MORE = (f"--numprocesses={(os.cpu_count() or 1) + 1}", "--dist=worksteal")
 
 

@@ -19,8 +19,9 @@
 -- ARGV[…] groups       how many; for each: sequence, runs, terms (1: its commands have some, and each is a run of its own)
 --                      and for each run: number of its entity, commands, their envelopes, and of its terms: id, delay_us,
 --                      number of its idempotency key (0: none), key_ms, lane ("+": urgent, or "")
--- ARGV[…] wishes       until the end, and only to the server of this generation; for each: number of its entity, fetch
---                      (commands wanted with a claim), have (version of the state it holds), eager (as claim has it)
+-- ARGV[…] wishes       until the end, and an incarnation's only to the server of its generation; for each: number of its
+--                      entity, fetch (commands wanted with a claim), have (version of the state it holds), eager (as
+--                      claim has it)
 --
 -- Returns, in one list (flat) unless it is one word, for each group OK | DUPLICATE | TOO_LARGE (a command of it is; its
 --   number stays open) | FULL name (of the first mailbox that is; likewise) | KNOWN id (that of the first command with
@@ -159,8 +160,8 @@ end
 
 local wished = at <= #ARGV
 seldom = seldom or wished or #put > 0
--- A send may go to any server, but with a wish to none that is new, so that nothing is claimed there before a join has
--- begun the quarantine.
+-- A send may go to any server, but as an incarnation's with a wish to none that is new, so that nothing is claimed there
+-- before a join has begun the quarantine.
 local mine = nil
 if seldom and incarnation ~= '' and not refused(generation, incarnation) then
     mine = incarnation
