@@ -21,7 +21,8 @@ class Request:
     since: float
     """`time.monotonic()` when it was added."""
     written: bool = False
-    """It was in flight when a link was lost, so it may have been carried out.  Later, only `take_back` writes it."""
+    """It was in flight when a link was lost, or an earlier copy was sent, so it may have been carried out.  Once it is
+    queued, only `take_back` writes this."""
     elsewhere: Callable[[], bytes] | None = attrs.field(default=None, repr=False)
     """Packs what is sent to another server in its place; None: nothing is."""
 
